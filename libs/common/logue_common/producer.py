@@ -1,0 +1,192 @@
+"""A Kafka producer that recovers by itself: from brokers that are away, and from its own fatal errors.
+
+An aiokafka producer that met OutOfOrderSequenceNumber or was fenced stays broken, and one whose request timed out may
+still deliver it after an outage. Both are cured alike: drop that producer, with all that it still holds, and start
+another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.structs import RecordMetadata
+
+from logue_common.errors import LogueError
+from logue_common.events import Headers
+from logue_common.topics import MAX_RECORD_BYTES
+
+#: Between attempts to reach the brokers.
+RECONNECT_SECONDS = 0.5
+#: aiokafka's default of 16 KiB splits a burst of frames into many requests.
+_BATCH_BYTES = 256 * 1024
+#: How long a dropped producer may take to let go of its connections.
+_ABORT_SECONDS = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class NotSentError(LogueError):
+    """No broker was reachable: the record was not sent, and never will be."""
+
+
+class DeliveryUnknownError(LogueError):
+    """The broker did not confirm the record in time: it may or may not be in the log."""
+
+
+class Producer:
+    """Idempotent, acks=all. `start` returns at once; connecting goes on in the background until it succeeds."""
+
+    def __init__(self, client_options: dict[str, Any], *, client_id: str) -> None:
+        self._options = client_options
+        self._client_id = client_id
+        self._current: AIOKafkaProducer | None = None
+        self._ready = asyncio.Event()
+        self._connecting: asyncio.Task[None] | None = None
+        self._dropping: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def is_connected(self) -> bool:
+        """True while a producer is up, as far as is known."""
+        return self._current is not None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        if self._connecting is None and not self._closed:
+            self._connecting = asyncio.create_task(self._connect(), name=f"{self._client_id}-connect")
+
+    async def wait_connected(self, timeout_seconds: float) -> bool:
+        """True as soon as a producer is up; False when none is after `timeout_seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ready.wait(), timeout_seconds)
+        return self._ready.is_set()
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        key: str,
+        value: bytes,
+        headers: Headers,
+        partition: int | None = None,
+        timeout_seconds: float = 5.0,
+    ) -> RecordMetadata:
+        """Send one record and wait for the broker's acknowledgement.
+
+        Raises NotSentError or DeliveryUnknownError; after the latter this object has begun to replace its producer, so
+        that the record is not sent later than the broker may already have received it.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        if not await self.wait_connected(timeout_seconds):
+            raise NotSentError("Kafka cannot be reached.")
+        producer = self._current
+        try:
+            async with asyncio.timeout_at(deadline):
+                delivery = await self.enqueue(topic, key=key, value=value, headers=headers, partition=partition)
+                return await asyncio.shield(delivery)
+        except TimeoutError as error:
+            self._drop(producer)
+            raise DeliveryUnknownError(f"Kafka did not confirm the record within {timeout_seconds} s.") from error
+        except MessageSizeTooLargeError as error:
+            raise NotSentError(str(error)) from error
+        except KafkaError as error:
+            self._drop(producer)
+            raise DeliveryUnknownError(f"Kafka refused the record: {type(error).__name__}.") from error
+
+    async def enqueue(
+        self, topic: str, *, key: str, value: bytes, headers: Headers, partition: int | None = None
+    ) -> asyncio.Future[RecordMetadata]:
+        """Hand one record over and return the future of its acknowledgement. Keeps order within a partition.
+
+        Waits only when the batch of that partition is full. A delivery that fails replaces the producer. Raises
+        NotSentError when no producer is up.
+        """
+        producer = self._current
+        if producer is None:
+            raise NotSentError("Kafka cannot be reached.")
+        delivery: asyncio.Future[RecordMetadata] = await producer.send(
+            topic, value=value, key=key.encode(), partition=partition, headers=headers
+        )
+        delivery.add_done_callback(lambda done: self._watch(producer, done))
+        return delivery
+
+    async def flush(self, timeout_seconds: float) -> None:
+        """Wait until everything enqueued is acknowledged, at most `timeout_seconds`."""
+        if self._current is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._current.flush(), timeout_seconds)
+
+    async def close(self) -> None:
+        """Flush for a moment, then let go of everything."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._connecting
+        await self.flush(timeout_seconds=_ABORT_SECONDS)
+        if self._current is not None:
+            self._drop(self._current)
+        if self._dropping:
+            await asyncio.wait(set(self._dropping))
+
+    async def _connect(self) -> None:
+        try:
+            while not self._closed:
+                producer = AIOKafkaProducer(
+                    **self._options,
+                    client_id=self._client_id,
+                    enable_idempotence=True,
+                    acks="all",
+                    linger_ms=0,
+                    max_batch_size=_BATCH_BYTES,
+                    max_request_size=MAX_RECORD_BYTES,
+                    request_timeout_ms=10_000,
+                )
+                try:
+                    await producer.start()
+                except (KafkaError, OSError) as error:
+                    _log.warning("kafka_unreachable", client=self._client_id, cause=type(error).__name__)
+                    await _abort(producer)
+                    await asyncio.sleep(RECONNECT_SECONDS)
+                except asyncio.CancelledError:
+                    await _abort(producer)
+                    raise
+                else:
+                    self._current = producer
+                    self._ready.set()
+                    return
+        finally:
+            self._connecting = None
+
+    def _watch(self, producer: AIOKafkaProducer, delivery: asyncio.Future[RecordMetadata]) -> None:
+        if not delivery.cancelled() and delivery.exception() is not None:
+            self._drop(producer)
+
+    def _drop(self, producer: AIOKafkaProducer | None) -> None:
+        if producer is None or producer is not self._current:
+            return
+        self._current = None
+        self._ready.clear()
+        if not self._closed:
+            _log.warning("kafka_producer_replaced", client=self._client_id)
+        task = asyncio.create_task(_abort(producer))
+        self._dropping.add(task)
+        task.add_done_callback(self._dropping.discard)
+        self.start()
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    """Close `producer` without delivering what it holds. aiokafka has no public way: its `stop` flushes first."""
+    producer._closed = True  # noqa: SLF001
+    sender = producer._sender  # noqa: SLF001
+    with contextlib.suppress(TimeoutError, KafkaError, OSError):
+        # Connections first: requests in flight fail at once, so the sender has nothing to wait for.
+        await asyncio.wait_for(producer.client.close(), _ABORT_SECONDS)
+        await asyncio.wait_for(sender.close(), _ABORT_SECONDS)
+    producer._message_accumulator.fail_all(KafkaError("this producer was replaced"))  # noqa: SLF001
