@@ -1,0 +1,188 @@
+"""A real single-node Apache Kafka (KRaft), its jars fetched by Maven coordinates (kafka-pom.xml)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import ClassVar
+
+from logue_devstack.errors import DevstackError
+from logue_devstack.process import Command, run
+from logue_devstack.server import LOOPBACK, Server, require_free_port
+
+POM = Path(__file__).with_name("kafka-pom.xml")
+_HEAP_MIB = 384
+_MAX_MESSAGE_BYTES = 5 * 1024 * 1024  # records are up to 4 MiB (DESIGN.md), plus the batch around them
+
+
+class ApacheKafka(Server):
+    """One broker and controller on `port` (and `controller_port` for itself), with its log under `data_dir`.
+
+    Jars are cached in `jars`, or `$LOGUE_KAFKA_JARS`, or `.logue/apache-kafka/<version>` of the working directory.
+    """
+
+    stop_seconds: ClassVar[float] = 30.0
+    ready_seconds: ClassVar[float] = 60.0
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int,
+        *,
+        controller_port: int | None = None,
+        jars: Path | None = None,
+        log: Path | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        super().__init__("broker", port, stopping=stopping)
+        self.data_dir = data_dir.absolute()
+        self.controller_port = controller_port or port + 1
+        self.jars = (jars or jar_folder()).absolute()
+        self.log = log or self.data_dir / "broker.log"
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def prepare(self) -> None:
+        """Fetches the jars and formats the storage, the first time."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        fetch_jars(self.jars, log=self.log, stopping=self.stopping)
+        self._properties.write_text(self._settings())
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            format_storage = ["format", "--cluster-id", f"L{cluster[1:]}", "--config", str(self._properties)]
+            java = self._java("kafka.tools.StorageTool", *format_storage, heap_mib=64)
+            run(java, timeout_seconds=60, stopping=self.stopping)
+
+    def launch(self) -> None:
+        require_free_port("the broker's controller", self.controller_port)
+        super().launch()
+
+    def command(self) -> Command:
+        return self._java("kafka.Kafka", str(self._properties), heap_mib=_HEAP_MIB)
+
+    @property
+    def _properties(self) -> Path:
+        return self.data_dir / "server.properties"
+
+    def _java(self, main_class: str, *arguments: str, heap_mib: int) -> Command:
+        return Command(
+            # TieredStopAtLevel=1 would start faster and run slower; class-data sharing costs nothing.
+            argv=[_require("java"), f"-Xms{heap_mib}m", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-Xshare:auto"]
+            + ["-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true", "-Dfile.encoding=UTF-8"]
+            + ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
+            + ["-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ"]
+            + ["-cp", f"{self.jars}/*", main_class, *arguments],
+            log=self.log,
+            directory=self.data_dir,
+            death_signal=signal.SIGTERM,
+        )
+
+    def _settings(self) -> str:
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{LOOPBACK}:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self.data_dir / "log"),
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "8",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            # After kill -9 the broker must wait until its former self's session is over: 9 s by default.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "1000",
+            "message.max.bytes": str(_MAX_MESSAGE_BYTES),
+            "replica.fetch.max.bytes": str(_MAX_MESSAGE_BYTES),
+        }
+        return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def kafka_version() -> str:
+    """The version of Apache Kafka that the pom pins."""
+    found = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)</version>", POM.read_text())
+    if found is None:
+        raise DevstackError(f"{POM.name} names no version of Apache Kafka.")
+    return found[1]
+
+
+def jar_folder() -> Path:
+    """Where the jars are, or will be."""
+    chosen = os.environ.get("LOGUE_KAFKA_JARS")
+    return Path(chosen) if chosen else Path(".logue") / "apache-kafka" / kafka_version()
+
+
+def missing_tools(jars: Path | None = None) -> str | None:
+    """A sentence on what Apache Kafka needs and this machine lacks; None when it can run."""
+    folder = jars or jar_folder()
+    if shutil.which("java") is None:
+        return "Apache Kafka needs Java 17 or newer, and there is no `java` here (Debian: apt install default-jre-headless)."
+    if not _is_complete(folder) and shutil.which("mvn") is None:
+        return "Apache Kafka is fetched by Maven, and there is no `mvn` here (Debian: apt install maven)."
+    return None
+
+
+def fetch_jars(folder: Path, *, log: Path, stopping: threading.Event | None = None) -> None:
+    """Puts the jars into the folder unless they are there. Raises DevstackError, with the cause, when it cannot."""
+    if (problem := missing_tools(folder)) is not None:
+        raise DevstackError(problem)
+    _require_java_17()
+    if _is_complete(folder):
+        return
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+    partial.mkdir(parents=True, exist_ok=True)
+    pom = partial / "pom.xml"
+    shutil.copyfile(POM, pom)
+    try:
+        run(
+            Command(
+                argv=["mvn", "--batch-mode", "--quiet", "-Dstyle.color=never", "--file", str(pom), "dependency:copy-dependencies"]
+                + [f"-DoutputDirectory={partial}"],
+                log=log,
+            ),
+            timeout_seconds=600,
+            stopping=stopping,
+        )
+        pom.unlink()
+        (partial / ".complete").touch()
+        if not _is_complete(folder):  # another process may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Fetched by us, or a folder of somebody's own with the broker's jar in it."""
+    own = os.environ.get("LOGUE_KAFKA_JARS")
+    return (folder / ".complete").exists() or (own is not None and any(Path(own).glob("kafka_2.13-*.jar")))
+
+
+def _require(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise DevstackError(f"Apache Kafka needs `{program}`, which is not on the PATH.")
+    return path
+
+
+def _require_java_17() -> None:
+    shown = subprocess.run([_require("java"), "-version"], capture_output=True, text=True, check=False, timeout=30)
+    found = re.search(r'version "(\d+)', shown.stderr + shown.stdout)
+    if found is None or int(found[1]) < 17:
+        raise DevstackError(f"Apache Kafka needs Java 17 or newer; this machine has {found[1] if found else 'another'}.")

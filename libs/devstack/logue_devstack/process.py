@@ -1,0 +1,181 @@
+"""Child processes that never outlive their parent, and that are known by id *and* start time, never by name."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from logue_devstack.errors import DevstackError, Interrupted
+
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.02
+_LOG_ROTATE_BYTES = 16 * 1024 * 1024
+
+# Linux sends the parent-death signal when the *thread* that forked ends. So every fork happens on this one thread,
+# which lives as long as the interpreter.
+_spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run. `environment` replaces the whole environment; `user` is a system user to run as (root only)."""
+
+    argv: Sequence[str]
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    directory: Path | None = None
+    user: str | None = None
+    death_signal: signal.Signals = signal.SIGKILL
+    """Sent by the kernel when our own process dies, however it dies (Linux)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process, safe against the reuse of its number: the start time must match too."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return None
+
+    def is_alive(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 0.5 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def send(self, signum: signal.Signals) -> None:
+        """Signals the process if it is still the one we mean; does nothing otherwise."""
+        if self.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
+
+
+class Child:
+    """A running child process; its output goes to the end of the command's log file."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], log: Path) -> None:
+        self._popen = popen
+        self.log = log
+        self.id = ProcessId.of(popen.pid) or ProcessId(popen.pid, time.time())
+
+    def returncode(self) -> int | None:
+        """The exit status, or None while it runs."""
+        return self._popen.poll()
+
+    def send(self, signum: signal.Signals) -> None:
+        self._popen.send_signal(signum)
+
+    def stop(self, signum: signal.Signals, timeout_seconds: float) -> bool:
+        """Asks it to end, and kills it after the timeout; False if it had to be killed."""
+        self.send(signum)
+        try:
+            self._popen.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash would, and waits until it is gone."""
+        self.send(signal.SIGKILL)
+        self._popen.wait()
+
+
+def spawn(command: Command) -> Child:
+    """Starts the command in a session of its own, so that Ctrl-C in the terminal does not reach it before us.
+
+    Raises DevstackError when the program cannot be run.
+    """
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    _rotate(command.log)
+    parent = os.getpid()
+    death_signal = command.death_signal
+
+    def tie_to_parent() -> None:
+        if _libc is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal))
+            if os.getppid() != parent:  # it died before the tie was made
+                os._exit(1)
+
+    def fork() -> subprocess.Popen[bytes]:
+        with command.log.open("ab") as log:
+            return subprocess.Popen(
+                command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(command.environment),
+                cwd=command.directory,
+                user=command.user,
+                start_new_session=True,
+                preexec_fn=tie_to_parent,
+            )
+
+    try:
+        return Child(_spawner.submit(fork).result(), command.log)
+    except OSError as error:
+        raise DevstackError(f"Cannot run {command.argv[0]}: {error.strerror or error}.") from error
+
+
+def run(command: Command, *, timeout_seconds: float, stopping: threading.Event | None = None) -> None:
+    """Runs the command to its end. Raises DevstackError, with the end of its log, when it fails or takes too long."""
+    child = spawn(command)
+    name = Path(command.argv[0]).name
+    try:
+        if not wait_until(lambda: child.returncode() is not None, timeout_seconds, stopping):
+            raise DevstackError(f"{name} did not end within {timeout_seconds:.0f} s; see {command.log}.")
+    finally:
+        if child.returncode() is None:
+            child.kill()
+    if child.returncode() != 0:
+        raise DevstackError(f"{name} failed (exit code {child.returncode()}); see {command.log}.\n{tail(command.log)}")
+
+
+def wait_until(
+    condition: Callable[[], bool], timeout_seconds: float, stopping: threading.Event | None = None
+) -> bool:
+    """Polls until the condition holds; False after the timeout. Raises Interrupted as soon as `stopping` is set."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if stopping is not None and stopping.is_set():
+            raise Interrupted("The start was interrupted.")
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log, indented for the terminal."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16_384))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > _LOG_ROTATE_BYTES:
+        log.replace(log.with_suffix(log.suffix + ".1"))
