@@ -62,9 +62,11 @@ class ApacheKafka(Server):
             java = self._java("kafka.tools.StorageTool", *format_storage, heap_mib=64)
             run(java, timeout_seconds=60, stopping=self.stopping)
 
-    def launch(self) -> None:
+    def check(self) -> None:
+        super().check()
         require_free_port("the broker's controller", self.controller_port)
-        super().launch()
+        if (problem := missing_tools(self.jars)) is not None:
+            raise DevstackError(problem)
 
     def command(self) -> Command:
         return self._java("kafka.Kafka", str(self._properties), heap_mib=_HEAP_MIB)
@@ -75,12 +77,14 @@ class ApacheKafka(Server):
 
     def _java(self, main_class: str, *arguments: str, heap_mib: int) -> Command:
         return Command(
-            # TieredStopAtLevel=1 would start faster and run slower; class-data sharing costs nothing.
-            argv=[_require("java"), f"-Xms{heap_mib}m", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-Xshare:auto"]
-            + ["-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true", "-Dfile.encoding=UTF-8"]
-            + ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-            + ["-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ"]
-            + ["-cp", f"{self.jars}/*", main_class, *arguments],
+            argv=[
+                _require("java"),
+                *(f"-Xms{heap_mib}m", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+                *("-Djava.awt.headless=true", "-Dfile.encoding=UTF-8"),
+                *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
+                "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+                *("-cp", f"{self.jars}/*", main_class, *arguments),
+            ],
             log=self.log,
             directory=self.data_dir,
             death_signal=signal.SIGTERM,
@@ -132,9 +136,9 @@ def missing_tools(jars: Path | None = None) -> str | None:
     """A sentence on what Apache Kafka needs and this machine lacks; None when it can run."""
     folder = jars or jar_folder()
     if shutil.which("java") is None:
-        return "Apache Kafka needs Java 17 or newer, and there is no `java` here (Debian: apt install default-jre-headless)."
+        return "Apache Kafka needs Java 17 or newer, but there is no `java` here (Debian: default-jre-headless)."
     if not _is_complete(folder) and shutil.which("mvn") is None:
-        return "Apache Kafka is fetched by Maven, and there is no `mvn` here (Debian: apt install maven)."
+        return "Apache Kafka is fetched by Maven, but there is no `mvn` here (Debian: maven)."
     return None
 
 
@@ -149,16 +153,10 @@ def fetch_jars(folder: Path, *, log: Path, stopping: threading.Event | None = No
     partial.mkdir(parents=True, exist_ok=True)
     pom = partial / "pom.xml"
     shutil.copyfile(POM, pom)
+    what = ("--file", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={partial}")
     try:
-        run(
-            Command(
-                argv=["mvn", "--batch-mode", "--quiet", "-Dstyle.color=never", "--file", str(pom), "dependency:copy-dependencies"]
-                + [f"-DoutputDirectory={partial}"],
-                log=log,
-            ),
-            timeout_seconds=600,
-            stopping=stopping,
-        )
+        maven = Command(argv=["mvn", "--batch-mode", "--quiet", "-Dstyle.color=never", *what], log=log)
+        run(maven, timeout_seconds=600, stopping=stopping)
         pom.unlink()
         (partial / ".complete").touch()
         if not _is_complete(folder):  # another process may have been faster
@@ -185,4 +183,6 @@ def _require_java_17() -> None:
     shown = subprocess.run([_require("java"), "-version"], capture_output=True, text=True, check=False, timeout=30)
     found = re.search(r'version "(\d+)', shown.stderr + shown.stdout)
     if found is None or int(found[1]) < 17:
-        raise DevstackError(f"Apache Kafka needs Java 17 or newer; this machine has {found[1] if found else 'another'}.")
+        raise DevstackError(
+            f"Apache Kafka needs Java 17 or newer; this machine has {found[1] if found else 'another'}."
+        )

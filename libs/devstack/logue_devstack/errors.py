@@ -5,5 +5,5 @@ class DevstackError(Exception):
     """Something the user can act on; its text is shown as it is, without a traceback."""
 
 
-class Interrupted(DevstackError):
+class InterruptedStartError(DevstackError):
     """The start was given up because somebody asked the stack to stop."""

@@ -38,9 +38,9 @@ class NoidaBroker(Server):
         if not binary.is_file():
             raise DevstackError("The broker's program is missing from the noida-db package; run `make install` again.")
         binary.chmod(0o755)
+        where = ("--host", LOOPBACK, "--kafka-port", str(self.port), "--data-dir", str(self.data_dir))
         return Command(
-            argv=[str(binary), "start", "--only", "kafka", "--host", LOOPBACK]
-            + ["--kafka-port", str(self.port), "--data-dir", str(self.data_dir)],
+            argv=[str(binary), "start", "--only", "kafka", *where],
             log=self.log,
             directory=self.data_dir,
             death_signal=signal.SIGTERM,

@@ -23,6 +23,14 @@ OWNER = "logue_owner"
 _SYSTEM_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root; then it runs as this user, which is created when it is missing."""
 
+_FIRST_SET_UP = r"""
+SELECT format('CREATE ROLE %I LOGIN CREATEROLE', :'owner')
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \gexec
+ALTER ROLE :"owner" PASSWORD :'password';
+SELECT format('CREATE DATABASE %I OWNER %I', :'database', :'owner')
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
+"""
+
 
 class Postgres(Server):
     """A server with one database `logue`, owned by the role `logue_owner` (CREATEROLE, not a superuser).
@@ -99,28 +107,19 @@ class Postgres(Server):
 
     def after_ready(self) -> None:
         """Makes the owner role and the database, the first time; the owner's password follows the given one."""
-        owner_password = self._owner_password.replace("'", "''")
-        self.sql(
-            f"""
-            SELECT 'CREATE ROLE {OWNER} LOGIN CREATEROLE'
-             WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OWNER}') \\gexec
-            ALTER ROLE {OWNER} PASSWORD '{owner_password}';
-            SELECT 'CREATE DATABASE {self.database} OWNER {OWNER}'
-             WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{self.database}') \\gexec
-            """
-        )
+        self.sql(_FIRST_SET_UP, owner=OWNER, password=self._owner_password, database=self.database)
 
     def create_database(self, name: str) -> str:
         """An empty database for one test; returns the owner's URL."""
-        self.sql(f"CREATE DATABASE {name} OWNER {OWNER}")
+        self.sql('CREATE DATABASE :"name" OWNER :"owner"', name=name, owner=OWNER)
         return self.url(OWNER, self._owner_password, name)
 
-    def sql(self, script: str) -> str:
-        """Runs a psql script as the superuser. Raises DevstackError when it fails."""
+    def sql(self, script: str, **variables: str) -> str:
+        """Runs a psql script, with these psql variables, as the superuser. Raises DevstackError when it fails."""
+        server = ("-h", LOOPBACK, "-p", str(self.port), "-U", SUPERUSER, "-d", "postgres")
         result = subprocess.run(
-            [self._bin / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", LOOPBACK, "-p", str(self.port)]
-            + ["-U", SUPERUSER, "-d", "postgres"],
-            input=script,
+            [str(self._bin / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *server],
+            input="".join(f"\\set {name} {_quoted(value)}\n" for name, value in variables.items()) + script,
             capture_output=True,
             text=True,
             check=False,
@@ -129,7 +128,7 @@ class Postgres(Server):
         )
         if result.returncode != 0:
             raise DevstackError(f"PostgreSQL refused a set-up statement: {result.stderr.strip()}")
-        return result.stdout
+        return str(result.stdout)
 
     def _make_cluster(self) -> None:
         for leftover in self.data_dir.iterdir():  # of an initdb that was interrupted
@@ -158,6 +157,11 @@ class Postgres(Server):
             user=self._user,
             death_signal=signal.SIGINT,
         )
+
+
+def _quoted(value: str) -> str:
+    """An argument of the set command of psql."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _programs() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,16 +16,15 @@ from pathlib import Path
 
 import psutil
 
-from logue_devstack.errors import DevstackError, Interrupted
+from logue_devstack.errors import DevstackError, InterruptedStartError
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 _LOG_ROTATE_BYTES = 16 * 1024 * 1024
 
 # Linux sends the parent-death signal when the *thread* that forked ends. So every fork happens on this one thread,
 # which lives as long as the interpreter.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_TETHER = Path(__file__).with_name("tether.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,15 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
         try:
-            return cls(pid, psutil.Process(pid).create_time())
+            return cls(pid, float(psutil.Process(pid).create_time()))
         except psutil.NoSuchProcess:
             return None
 
     def is_alive(self) -> bool:
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 0.5 and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(float(process.create_time()) - self.started) < 0.5
+            return same and str(process.status()) != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -102,39 +101,24 @@ class Child:
 
 
 def spawn(command: Command) -> Child:
-    """Starts the command in a session of its own, so that Ctrl-C in the terminal does not reach it before us.
-
-    Raises DevstackError when the program cannot be run.
-    """
+    """Starts the command in a session of its own, so that Ctrl-C in the terminal does not reach it before us."""
     command.log.parent.mkdir(parents=True, exist_ok=True)
     _rotate(command.log)
-    parent = os.getpid()
-    death_signal = command.death_signal
-
-    def tie_to_parent() -> None:
-        if _libc is not None:
-            _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal))
-            if os.getppid() != parent:  # it died before the tie was made
-                os._exit(1)
+    tether = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), str(int(command.death_signal))]
 
     def fork() -> subprocess.Popen[bytes]:
         with command.log.open("ab") as log:
             return subprocess.Popen(
-                command.argv,
+                [*tether, command.user or "", *command.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(command.environment),
                 cwd=command.directory,
-                user=command.user,
                 start_new_session=True,
-                preexec_fn=tie_to_parent,
             )
 
-    try:
-        return Child(_spawner.submit(fork).result(), command.log)
-    except OSError as error:
-        raise DevstackError(f"Cannot run {command.argv[0]}: {error.strerror or error}.") from error
+    return Child(_spawner.submit(fork).result(), command.log)
 
 
 def run(command: Command, *, timeout_seconds: float, stopping: threading.Event | None = None) -> None:
@@ -151,14 +135,12 @@ def run(command: Command, *, timeout_seconds: float, stopping: threading.Event |
         raise DevstackError(f"{name} failed (exit code {child.returncode()}); see {command.log}.\n{tail(command.log)}")
 
 
-def wait_until(
-    condition: Callable[[], bool], timeout_seconds: float, stopping: threading.Event | None = None
-) -> bool:
-    """Polls until the condition holds; False after the timeout. Raises Interrupted as soon as `stopping` is set."""
+def wait_until(condition: Callable[[], bool], timeout_seconds: float, stopping: threading.Event | None = None) -> bool:
+    """Polls until the condition holds; False after the timeout. Raises InterruptedStartError once `stopping` is set."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if stopping is not None and stopping.is_set():
-            raise Interrupted("The start was interrupted.")
+            raise InterruptedStartError("The start was interrupted.")
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)

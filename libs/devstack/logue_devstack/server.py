@@ -1,4 +1,4 @@
-"""Server: one process of the stack that listens on a loopback port. What it is, how it is prepared, when it is ready."""
+"""Server: one process that listens on a loopback port; what it is, how it is prepared, when it is ready."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class Server(ABC):
         self.child: Child | None = None
         self.stopping = stopping or threading.Event()
 
+    def check(self) -> None:
+        """Raises DevstackError when something that it needs is missing or taken."""
+        require_free_port(self.name, self.port)
+
     def prepare(self) -> None:  # noqa: B027 - most servers need no preparation
         """Does what must be done once before the first start (downloads, formatting). Idempotent."""
 
@@ -47,7 +51,7 @@ class Server(ABC):
 
     def launch(self) -> None:
         """Starts the process without waiting for it. Raises DevstackError when its port is busy."""
-        require_free_port(self.name, self.port)
+        self.check()
         self.child = spawn(self.command())
 
     def wait_ready(self) -> None:
@@ -141,4 +145,3 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
-

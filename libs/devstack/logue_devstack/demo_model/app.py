@@ -25,7 +25,7 @@ _TOKENS_PER_SEND = 64
 """Without a gap many tokens share one write; small enough that a long reply does not hold up its neighbours."""
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """The body is no chat completion request; the text says why."""
 
 
@@ -75,7 +75,7 @@ class DemoModel:
     async def _chat(self, receive: Receive, send: Send) -> None:
         try:
             completion = self._understand(await _read_body(receive))
-        except BadRequest as error:
+        except BadRequestError as error:
             await _send_json(send, 400, _error(400, str(error)))
             return
         knobs = completion.knobs
@@ -94,7 +94,7 @@ class DemoModel:
             gone.cancel()
 
     def _understand(self, body: bytes) -> Completion:
-        """Counts the call and decides its answer. Raises BadRequest."""
+        """Counts the call and decides its answer. Raises BadRequestError."""
         try:
             request = orjson.loads(body)
             messages = request["messages"]
@@ -102,11 +102,11 @@ class DemoModel:
             directive, question = split_directive(last)
             knobs = self.knobs.updated(directive).updated(request.get("demo") or {})
         except ValidationError as error:
-            raise BadRequest(f"A knob is out of range: {error.errors()[0]['loc'][0]}.") from error
+            raise BadRequestError(f"A knob is out of range: {error.errors()[0]['loc'][0]}.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadRequest("The body must be JSON with `messages`, one of them of the role `user`.") from error
-        except (StopIteration, RuntimeError) as error:
-            raise BadRequest("There is no message of the role `user`.") from error
+            raise BadRequestError("The body must be JSON with `messages`, one of them of the role `user`.") from error
+        except StopIteration as error:
+            raise BadRequestError("There is no message of the role `user`.") from error
         calls = self.calls.count(last)
         tokens = reply_to(messages, question, knobs)
         prompt = count_words(messages)
@@ -185,12 +185,13 @@ async def _answer(completion: Completion, send: Send, gone: asyncio.Future[Any])
 
 
 async def _read_body(receive: Receive) -> bytes:
-    body = b""
-    while True:
+    body = bytearray()
+    more = True
+    while more:
         event = await receive()
         body += event.get("body", b"")
-        if not event.get("more_body"):
-            return body
+        more = event.get("more_body", False)
+    return bytes(body)
 
 
 async def _send_json(send: Send, status: int, content: object) -> None:

@@ -1,0 +1,158 @@
+"""Which servers make up a stack, and the environment that wires them together."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from logue_devstack.apache_kafka import ApacheKafka
+from logue_devstack.credentials import Credentials
+from logue_devstack.noida import NoidaBroker
+from logue_devstack.ports import Ports
+from logue_devstack.postgres import Postgres
+from logue_devstack.server import LOOPBACK
+from logue_devstack.service import Service
+
+
+class BrokerKind(StrEnum):
+    """The broker to run."""
+
+    NOIDA = "noida"
+    APACHE = "apache"
+
+
+def kind_of(name: str) -> str:
+    """ "agent" for "agent-0", "demo-model" for itself."""
+    return name.rstrip("0123456789").rstrip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What a stack is to consist of.
+
+    `environment` goes to every process; `service_environment` to those named so ("agent-0"), or of that kind ("agent").
+    """
+
+    data_dir: Path
+    broker: BrokerKind
+    ports: Ports
+    credentials: Credentials
+    stopping: threading.Event
+    fast_postgres: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    service_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        """Log and database belong together, so each kind of broker has its own pair."""
+        return self.data_dir / self.broker
+
+    def log(self, name: str) -> Path:
+        return self.data_dir / "logs" / f"{name}.log"
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{LOOPBACK}:{self.ports.broker}"
+
+    @property
+    def demo_model_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports.demo_model}/v1"
+
+    @property
+    def wants_demo_model(self) -> bool:
+        """Only when no other model server is chosen."""
+        chosen = {**os.environ, **self.environment}
+        return not (chosen.get("OPENAI_API_KEY") or chosen.get("OPENAI_BASE_URL"))
+
+    def postgres(self) -> Postgres:
+        return Postgres(
+            self.store / "postgres",
+            self.ports.postgres,
+            owner_password=self.credentials.postgres_owner,
+            superuser_password=self.credentials.postgres_superuser,
+            fast=self.fast_postgres,
+            log=self.log("postgres"),
+            stopping=self.stopping,
+        )
+
+    def broker_server(self) -> NoidaBroker | ApacheKafka:
+        folder, log = self.store / "broker", self.log("broker")
+        if self.broker is BrokerKind.NOIDA:
+            return NoidaBroker(folder, self.ports.broker, log=log, stopping=self.stopping)
+        return ApacheKafka(
+            folder,
+            self.ports.broker,
+            controller_port=self.ports.broker_controller,
+            log=log,
+            stopping=self.stopping,
+        )
+
+    def demo_model(self) -> Service:
+        return Service(
+            "demo-model",
+            self.ports.demo_model,
+            "logue_devstack.demo_model",
+            arguments=["--port", str(self.ports.demo_model)],
+            environment=self._with_overrides("demo-model", {}),
+            log=self.log("demo-model"),
+            ready_path="/v1/models",
+            stopping=self.stopping,
+        )
+
+    def services(self) -> list[Service]:
+        """Conversation, agents, gateways: in the order in which they are listed."""
+        return [
+            self._service("conversation", self.ports.conversation, "logue_conversation", {}),
+            *(self._service(f"agent-{i}", port, "logue_agent", {}) for i, port in enumerate(self.ports.agents)),
+            *(
+                self._service(f"gateway-{i}", port, "logue_devstack.gateway", {"LOGUE_GATEWAY_INDEX": str(i)})
+                for i, port in enumerate(self.ports.gateways)
+            ),
+        ]
+
+    def _service(self, name: str, port: int, module: str, own: Mapping[str, str]) -> Service:
+        kind = kind_of(name).upper()
+        address = {f"LOGUE_{kind}_HOST": LOOPBACK, f"LOGUE_{kind}_PORT": str(port)}
+        return Service(
+            name,
+            port,
+            module,
+            environment=self._with_overrides(name, address | dict(own)),
+            log=self.log(name),
+            stopping=self.stopping,
+        )
+
+    def _with_overrides(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
+        kind = kind_of(name)
+        overrides = {**self.service_environment.get(kind, {}), **self.service_environment.get(name, {})}
+        return {**self.shared_environment(kind), **own, **overrides}
+
+    def shared_environment(self, kind: str) -> dict[str, str]:
+        """Ours, passed on, and the wiring; each kind of process gets only the secrets that it needs."""
+        secrets, postgres = self.credentials, self.postgres()
+        wiring = {
+            "LOGUE_KAFKA_BOOTSTRAP": self.bootstrap,
+            "LOGUE_INTERNAL_TOKEN": secrets.internal_token,
+            "LOGUE_CONVERSATION_URL": f"http://{LOOPBACK}:{self.ports.conversation}",
+        }
+        roles = {
+            "LOGUE_DATABASE_URL": postgres.url("logue_api", secrets.postgres_api),
+            "LOGUE_DATABASE_WRITER_URL": postgres.url("logue_writer", secrets.postgres_writer),
+            "LOGUE_DATABASE_RELAY_URL": postgres.url("logue_relay", secrets.postgres_relay),
+        }
+        if kind == "gateway":
+            wiring |= {
+                "LOGUE_JWT_SECRET": secrets.jwt_secret,
+                "LOGUE_EVENT_ID_SECRET": secrets.event_id_secret,
+            }
+        elif kind == "agent" and self.wants_demo_model:
+            wiring |= {"OPENAI_BASE_URL": self.demo_model_url, "OPENAI_API_KEY": "demo"}
+        elif kind == "conversation":
+            wiring |= roles
+        elif kind == "migrations":
+            wiring |= roles | {"LOGUE_DATABASE_OWNER_URL": postgres.owner_url}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **wiring, **self.environment}

@@ -1,0 +1,280 @@
+"""Stack: the whole system on one machine, as an object. The `logue` command and the e2e tests are built on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from logue_devstack.blueprint import Blueprint, BrokerKind, kind_of
+from logue_devstack.credentials import TOKEN_SECONDS, load_credentials
+from logue_devstack.errors import DevstackError
+from logue_devstack.ports import Ports
+from logue_devstack.process import ProcessId, run
+from logue_devstack.server import LOOPBACK, Server
+from logue_devstack.service import python
+from logue_devstack.state import ProcessEntry, StackLock, StackState, end_leftovers
+from logue_devstack.watcher import Watcher
+
+_STOP_ORDER = ({"gateway"}, {"agent"}, {"conversation"}, {"demo-model", "broker", "postgres"})
+"""Kinds that stop together: an agent that drains still needs the model, the store and the broker."""
+_ONE_SHOT_SECONDS = 60.0
+
+
+class Stack:
+    """PostgreSQL, a broker, the demo model and Logue's services, on loopback, with their data under `data_dir`.
+
+    Blocking, and safe to call from any thread; in async tests use `asyncio.to_thread` for what waits. A process that
+    dies is started again, unless `restart_crashed` is off or it was ended by `kill(name, restart=False)`.
+    Methods raise DevstackError with a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        broker: BrokerKind | str = BrokerKind.NOIDA,
+        gateways: int = 1,
+        agents: int = 1,
+        ports: Ports | None = None,
+        fast_postgres: bool = False,
+        environment: Mapping[str, str] | None = None,
+        service_environment: Mapping[str, Mapping[str, str]] | None = None,
+        restart_crashed: bool = True,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.data_dir = data_dir.absolute()
+        self.ports = ports or Ports.random(gateways, agents)
+        self.stopping = threading.Event()
+        self.credentials = load_credentials(self.data_dir / "secrets.json")
+        self.blueprint = Blueprint(
+            data_dir=self.data_dir,
+            broker=BrokerKind(broker),
+            ports=self.ports,
+            credentials=self.credentials,
+            stopping=self.stopping,
+            fast_postgres=fast_postgres,
+            environment=environment or {},
+            service_environment=service_environment or {},
+        )
+        self._report = report
+        self._watcher = Watcher(self._start_again, report) if restart_crashed else None
+        self._servers: dict[str, Server] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._state_lock = threading.Lock()
+        self._held = ExitStack()
+
+    # What there is
+
+    @property
+    def gateway_urls(self) -> list[str]:
+        return [f"http://{LOOPBACK}:{port}" for port in self.ports.gateways]
+
+    @property
+    def conversation_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports.conversation}"
+
+    @property
+    def demo_model_url(self) -> str:
+        """The server's root: `/v1/…` and `/demo/calls` are below it."""
+        return f"http://{LOOPBACK}:{self.ports.demo_model}"
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        return f"{LOOPBACK}:{self.ports.broker}"
+
+    @property
+    def names(self) -> list[str]:
+        """Every process by name: postgres, broker, demo-model, conversation, agent-0…, gateway-0…."""
+        return list(self._servers)
+
+    def server(self, name: str) -> Server:
+        try:
+            return self._servers[name]
+        except KeyError:
+            raise DevstackError(f"The stack has no process {name}, only {', '.join(self._servers)}.") from None
+
+    def log(self, name: str) -> Path:
+        """The log file of a process."""
+        return self.blueprint.log(name)
+
+    def token(self, user_id: str = "user-1", *, seconds: float = TOKEN_SECONDS) -> str:
+        """A token that this stack's gateways accept."""
+        return self.credentials.token(user_id, seconds=seconds)
+
+    # Up and down
+
+    def start(self) -> None:
+        """Brings everything up and returns when all of it is ready. On failure nothing is left running."""
+        self._held.enter_context(StackLock(self.data_dir))
+        try:
+            self._start_all()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends every process that this stack started, gateways first, and only those."""
+        self.stopping.set()
+        if self._watcher is not None:
+            self._watcher.stop()
+        for kinds in _STOP_ORDER:
+            self._side_by_side(
+                *(self._stopper(server) for server in self._servers.values() if kind_of(server.name) in kinds)
+            )
+        self._state_file.unlink(missing_ok=True)
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # One process
+
+    def kill(self, name: str, *, restart: bool = True) -> None:
+        """SIGKILL. It comes back by itself unless `restart` is False; then `start_one` brings it back."""
+        with self._locks[self.server(name).name]:
+            if self._watcher is not None and not restart:
+                self._watcher.forget(name)
+            self.server(name).kill()
+
+    def stop_one(self, name: str) -> None:
+        """Ends it gracefully; it stays down until `start_one`."""
+        with self._locks[self.server(name).name]:
+            if self._watcher is not None:
+                self._watcher.forget(name)
+            self.server(name).stop()
+
+    def start_one(self, name: str) -> None:
+        """Starts what is down and returns when it is ready."""
+        with self._locks[self.server(name).name]:
+            if not self.server(name).is_running:
+                self._start_again(name)
+            self.server(name).wait_ready()
+        if self._watcher is not None:
+            self._watcher.watch(self.server(name))
+
+    def restart(self, name: str) -> None:
+        """Ends it gracefully, starts it and returns when it is ready again."""
+        self.stop_one(name)
+        self.start_one(name)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP, as if its machine froze."""
+        self.server(name).pause()
+
+    def resume(self, name: str) -> None:
+        """SIGCONT after `pause`."""
+        self.server(name).resume()
+
+    def wait_ready(self, *names: str) -> None:
+        """Returns when these processes, or all, are running and ready."""
+        for name in names or self.names:
+            with self._locks[name]:
+                self.start_one(name)
+
+    # How it is done
+
+    @property
+    def _state_file(self) -> Path:
+        return self.data_dir / "state.json"
+
+    def _start_all(self) -> None:
+        if ended := end_leftovers(StackState.read(self._state_file)):
+            self._report(f"  ended what an earlier run had left: {', '.join(ended)}")
+        plan = self.blueprint
+        base = [plan.postgres(), plan.broker_server()]
+        services: list[Server] = list(plan.services())
+        self._add([*base, *([plan.demo_model()] if plan.wants_demo_model else []), *services])
+        for server in self._servers.values():
+            server.check()
+        first = [server for server in self._servers.values() if server not in services]
+        self._side_by_side(*(self._starter(server) for server in first))
+        self._side_by_side(self.ensure_topics, self._migrate)
+        self._side_by_side(*(self._starter(server) for server in services))
+        if self._watcher is not None:
+            self._watcher.start(self._servers.values())
+
+    def _add(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            self._servers[server.name] = server
+            self._locks[server.name] = threading.RLock()
+
+    def _starter(self, server: Server) -> Callable[[], None]:
+        def start() -> None:
+            with self._locks[server.name]:
+                begun = time.monotonic()
+                server.prepare()
+                server.launch()
+                self._write_state()
+                server.wait_ready()
+                server.after_ready()
+                self._tell(server.name, begun, f"{LOOPBACK}:{server.port}")
+
+        return start
+
+    def _stopper(self, server: Server) -> Callable[[], None]:
+        def stop() -> None:
+            with self._locks[server.name]:
+                server.stop()
+
+        return stop
+
+    def _start_again(self, name: str) -> None:
+        """Starts a process that ended. A broker may have lost its topics with its tail, so they are made again."""
+        server = self.server(name)
+        with self._locks[name]:
+            if server.is_running or self.stopping.is_set():
+                return
+            server.launch()
+            self._write_state()
+            if name == "broker":
+                server.wait_ready()
+                self.ensure_topics()
+
+    def ensure_topics(self) -> None:
+        """Creates the topics that are missing."""
+        self._run_module("topics", "logue_common.topics")
+
+    def _migrate(self) -> None:
+        self._run_module("migrations", "logue_conversation.migrate")
+
+    def _run_module(self, name: str, module: str) -> None:
+        begun = time.monotonic()
+        command = python(module, environment=self.blueprint.shared_environment(name), log=self.log(name))
+        run(command, timeout_seconds=_ONE_SHOT_SECONDS, stopping=self.stopping)
+        self._tell(name, begun)
+
+    def _side_by_side(self, *steps: Callable[[], None]) -> None:
+        """Runs the steps in threads. When some fail, the others are given up and the first error is raised."""
+        if not steps:
+            return
+        with ThreadPoolExecutor(max_workers=len(steps)) as pool:
+            futures = [pool.submit(step) for step in steps]
+            done, _ = wait(futures, return_when="FIRST_EXCEPTION")
+            errors = [error for future in done if (error := future.exception()) is not None]
+            if errors:
+                self.stopping.set()
+                raise errors[0]
+
+    def _write_state(self) -> None:
+        entries = {
+            server.name: ProcessEntry(server.child.id, server.port, str(server.child.log))
+            for server in list(self._servers.values())
+            if server.child is not None
+        }
+        own = ProcessId.of(os.getpid())
+        if own is not None:
+            with self._state_lock:
+                StackState(own, self.blueprint.broker, self.gateway_urls, entries).write(self._state_file)
+
+    def _tell(self, name: str, begun: float, where: str = "") -> None:
+        self._report(f"  {name:<13} ready after {time.monotonic() - begun:4.1f} s   {where}".rstrip())
