@@ -1,0 +1,99 @@
+# Logue. `make` lists the targets; `make up` is all that a fresh clone needs.
+
+PYTHON   ?= python3
+BROKER   ?= noida
+GATEWAYS ?= 1
+AGENTS   ?= 1
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV     = $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+
+MEMBERS  := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
+MANIFEST := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Running
+
+.PHONY: up
+up: install ## Start everything (BROKER=noida|apache GATEWAYS=n AGENTS=n); Ctrl-C stops it
+	@$(BIN)/logue up --broker $(BROKER) --gateways $(GATEWAYS) --agents $(AGENTS)
+
+.PHONY: down
+down: install ## Stop what `make up` started
+	@$(BIN)/logue down
+
+.PHONY: reset
+reset: install ## Delete the data, logs and secrets of `make up`
+	@$(BIN)/logue reset --yes
+
+# Checking
+
+.PHONY: check
+check: install ## Format, lint, types and imports, in seconds
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: test
+test: install ## Every test that can run on this machine
+	@$(BIN)/pytest tests
+
+.PHONY: test-unit
+test-unit: install ## Unit and contract tests: no process is started
+	@$(BIN)/pytest tests/unit tests/contract
+
+.PHONY: test-integration
+test-integration: install ## Against real brokers and a real PostgreSQL
+	@$(BIN)/pytest tests/integration
+
+.PHONY: test-e2e
+test-e2e: install ## The whole system, through its public API only
+	@$(BIN)/pytest tests/e2e
+
+.PHONY: bench
+bench: install ## What Logue adds to a direct call of the model
+	@$(BIN)/python -m tests.bench
+
+# Keeping
+
+.PHONY: format
+format: install ## Format the code and apply safe fixes
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: install ## Write requirements.lock anew from the pyproject.toml files
+	@$(UV) lock --quiet --python $(BIN)/python --upgrade
+	@$(UV) export --quiet --frozen --python $(BIN)/python --all-packages --all-groups --no-emit-workspace --no-header \
+		--output-file requirements.lock
+	@! grep -nE 'https?://' requirements.lock
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with everything in it (the other targets do this by themselves)
+
+$(STAMP): requirements.lock $(MANIFEST) | $(BIN)/python
+	@test -x "$(UV)" || { echo "Fetching uv …"; $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
+	@echo "Installing into $(VENV), as requirements.lock says …"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode --requirements requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=--editable ./%)
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "Logue needs Python 3.11 or newer, but there is no $(PYTHON) here: apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Logue needs Python 3.11 or newer; choose one with make PYTHON=/path/to/python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments yet: apt install python3-venv"; exit 1; }
+	@echo "Making $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
