@@ -27,7 +27,8 @@ def _canonical_id(value: str) -> str:
 
 
 Id = Annotated[str, AfterValidator(_canonical_id)]
-UserId = Annotated[str, Field(min_length=1, max_length=255)]
+MAX_USER_ID = 255
+UserId = Annotated[str, Field(min_length=1, max_length=MAX_USER_ID)]
 
 
 class _Frozen(BaseModel):
@@ -196,6 +197,6 @@ def legible_ids(value: bytes | None) -> dict[str, str] | None:
     if not isinstance(raw, dict):
         return None
     found = {name: raw.get(name) for name in ("turn_id", "conversation_id", "user_id")}
-    ids = {name: text for name, text in found.items() if isinstance(text, str) and text}
+    ids = {name: text for name, text in found.items() if isinstance(text, str) and 0 < len(text) <= MAX_USER_ID}
     legible = len(ids) == len(found) and is_id(ids["turn_id"]) and is_id(ids["conversation_id"])
     return ids if legible else None

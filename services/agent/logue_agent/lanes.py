@@ -1,0 +1,112 @@
+"""Acts on what the partitions decide: starts and stops turns, sends frames, keeps the cache true."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+import structlog
+
+from logue_agent import metrics
+from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Run, Stop
+from logue_agent.context import ContextCache
+from logue_agent.frame_writer import FrameWriter, send_frame
+from logue_agent.outcomes import Progress, outcome_of
+from logue_agent.runner import Runner
+from logue_agent.turn import Turn, TurnState
+from logue_common.clock import Clock
+from logue_common.errors import problem
+from logue_common.events import ChatRequested
+from logue_common.frames import ATTACH, REFUSED, FrameHeader, end_frame, failed_body, sse_data
+from logue_common.producer import Producer
+
+_log = structlog.get_logger(__name__)
+
+
+class Lanes:
+    """The running work of this process. `perform` never waits for a turn."""
+
+    def __init__(self, runner: Runner, frames: Producer, cache: ContextCache, clock: Clock) -> None:
+        self._runner = runner
+        self._frames = frames
+        self._cache = cache
+        self._clock = clock
+        self._tasks: dict[Turn, asyncio.Task[None]] = {}
+        self._draining = False
+
+    async def perform(self, actions: list[Action]) -> None:
+        """Carry out `actions` in their order. Waits at most for room in the producer's buffer."""
+        for action in actions:
+            match action:
+                case Run(turn):
+                    if not self._draining:
+                        self._start(turn, self._runner.run(turn))
+                case Decide(turn, cause):
+                    outcome = outcome_of(
+                        turn, Progress(), "cancelled" if cause is None else "failed", self._clock(), error=cause
+                    )
+                    self._start(turn, self._runner.propose(turn, outcome))
+                case Stop(turn) | Abandon(turn):
+                    self._stop(turn)
+                case Queued(turn, position):
+                    await FrameWriter(self._frames, turn).queued(position)
+                case End(request, outcome):
+                    metrics.TURNS.labels(outcome.status).inc()
+                    self._cache.decided(request, outcome)
+                    kind, value = end_frame(outcome)
+                    await send_frame(
+                        self._frames, request, FrameHeader(request.user_id, outcome.attempt, outcome.n, kind), value
+                    )
+                case Attach(request, live):
+                    value = sse_data({} if live is None else {"partition": live.partition, "offset": live.offset})
+                    await self._answer(request, ATTACH, value)
+                case Refuse(request, cause):
+                    await self._answer(request, REFUSED, sse_data(failed_body(request.turn_id, cause)))
+
+    def propose_again(self, turn: Turn) -> None:
+        """Write a proposed outcome once more: the log does not show it."""
+        if turn not in self._tasks and turn.proposed is not None:
+            metrics.REPROPOSED.inc()
+            outcome = turn.proposed
+            self._start(turn, self._runner.propose(turn, outcome))
+
+    def abandon(self, turns: list[Turn]) -> None:
+        """Let go of the turns of lost partitions, at once: they can act no more."""
+        for turn in turns:
+            turn.cancel_requested = False
+            self._stop(turn)
+
+    def drain(self) -> None:
+        """Start no turn any more; what runs goes on."""
+        self._draining = True
+
+    def _start(self, turn: Turn, work: Coroutine[None, None, None]) -> None:
+        self._stop(turn)
+        task = asyncio.create_task(work, name=turn.turn_id)
+        self._tasks[turn] = task
+        task.add_done_callback(lambda done: self._done(turn, done))
+
+    def _stop(self, turn: Turn) -> None:
+        task = self._tasks.get(turn)
+        if task is not None:
+            task.cancel()
+
+    def _done(self, turn: Turn, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(turn) is not task:
+            return  # another attempt has begun
+        del self._tasks[turn]
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            _log.error("turn_crashed", correlation_id=turn.turn_id, exc_info=failure)
+        if turn.state is not TurnState.RUNNING or (failure is None and not turn.cancel_requested):
+            return
+        # It ended without an outcome: by a defect, or stopped before its first step.
+        cause = problem("internal_error", "The answer failed for an internal reason. Send the message again.")
+        outcome = outcome_of(
+            turn, Progress(), "failed" if failure else "cancelled", self._clock(), error=cause if failure else None
+        )
+        self._start(turn, self._runner.propose(turn, outcome))
+
+    async def _answer(self, request: ChatRequested, kind: str, value: bytes) -> None:
+        header = FrameHeader(request.user_id, 0, 0, kind, request.reply_to.request_id)
+        await send_frame(self._frames, request, header, value)

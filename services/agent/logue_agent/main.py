@@ -1,0 +1,44 @@
+"""Process entry of the agent: consumes, and serves health and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+
+from logue_agent.bootstrap import Resources, open_resources
+from logue_agent.settings import AgentSettings
+from logue_common.health import operations_routes
+from logue_common.logs import configure_logging
+from logue_common.service import serve
+
+
+def build_app(settings: AgentSettings) -> Starlette:
+    """The agent as an ASGI application: its lifespan is the agent, its routes are for operators."""
+    opened: list[Resources] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with open_resources(settings) as resources:
+            opened.append(resources)
+            yield
+
+    async def kafka() -> str | None:
+        return None if opened[0].frames.is_connected and opened[0].events.is_connected else "no broker is reachable"
+
+    async def group() -> str | None:
+        return None if opened[0].subscriber.is_member else "not a member of the group, or still restoring partitions"
+
+    return Starlette(routes=operations_routes({"kafka": kafka, "group": group}), lifespan=lifespan)
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = AgentSettings()
+    configure_logging("agent", settings.log_level)
+    serve(build_app(settings), host=settings.agent_host, port=settings.agent_port)
+
+
+if __name__ == "__main__":
+    main()

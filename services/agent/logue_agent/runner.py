@@ -1,0 +1,198 @@
+"""Answers one turn: context, model, frames, outcome. What became of it is for the log to decide."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from logue_agent import metrics
+from logue_agent.context import ContextCache
+from logue_agent.frame_writer import FrameWriter
+from logue_agent.model import Completion, Model, ModelFailedError
+from logue_agent.outcomes import Progress, outcome_of
+from logue_agent.settings import AgentSettings
+from logue_agent.store import Store
+from logue_agent.trim import trim
+from logue_agent.turn import Turn, TurnState
+from logue_common.clock import Clock
+from logue_common.errors import ProblemError, problem
+from logue_common.events import AttemptStarted, ChatReplied, Event, encode, event_headers
+from logue_common.internal import StoredTurn
+from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
+from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED
+
+_log = structlog.get_logger(__name__)
+
+SOURCE = "agent"
+#: A live turn shows its text so far this often; readers that come late look at most 10 s back.
+CHECKPOINT_SECONDS = 4.0
+_RESEND_SECONDS = 0.5
+
+
+class Runner:
+    """Runs turns. `frames` and `events` are separate producers, so that no token waits behind an outcome."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        frames: Producer,
+        events: Producer,
+        model: Model,
+        store: Store,
+        cache: ContextCache,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._frames = frames
+        self._events = events
+        self._model = model
+        self._store = store
+        self._cache = cache
+        self._clock = clock
+        self._slots = asyncio.Semaphore(settings.agent_concurrency)
+        self._streaming: set[FrameWriter] = set()
+
+    async def run(self, turn: Turn) -> None:
+        """Answer `turn` and propose the outcome to the log. Cancelled without `turn.cancel_requested`: says nothing."""
+        writer = FrameWriter(self._frames, turn)
+        progress = Progress()
+        try:
+            outcome = await self._answer(turn, writer, progress)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not turn.cancel_requested or task is None:
+                metrics.ABANDONED.inc()
+                raise
+            task.uncancel()
+            await writer.flush()
+            outcome = outcome_of(turn, progress, "cancelled", self._clock(), text=writer.text)
+        except (ModelFailedError, ProblemError) as error:
+            outcome = outcome_of(turn, progress, "failed", self._clock(), error=error.problem)
+        finally:
+            self._streaming.discard(writer)
+            writer.close()
+        if outcome is not None:
+            await self.propose(turn, outcome)
+
+    async def propose(self, turn: Turn, outcome: ChatReplied) -> None:
+        """Write an outcome to the log, for as long as it takes."""
+        turn.state = TurnState.DECIDING
+        turn.proposed = outcome
+        turn.proposed_at = asyncio.get_running_loop().time()
+        while not await self._publish(CHAT_REPLIED, outcome):
+            await asyncio.sleep(_RESEND_SECONDS)
+
+    async def checkpoint_forever(self) -> None:
+        """Emit the checkpoints of all streaming turns when they are due."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS / 4)
+            due = [writer for writer in self._streaming if writer.checkpoint_at + CHECKPOINT_SECONDS <= loop.time()]
+            for writer in due:
+                await writer.checkpoint()
+
+    async def _answer(self, turn: Turn, writer: FrameWriter, progress: Progress) -> ChatReplied | None:
+        request = turn.request
+        if self._clock() - request.requested_at > timedelta(seconds=self._settings.agent_turn_expiry_seconds):
+            detail = "The message waited too long for an answer. Send it again."
+            raise ProblemError("turn_expired", detail)
+        messages = await self._messages(turn, progress)
+        if isinstance(messages, ChatReplied):
+            return messages
+        async with self._slots:
+            progress.started_at = self._clock()
+            started = AttemptStarted(
+                turn_id=request.turn_id,
+                conversation_id=request.conversation_id,
+                user_id=request.user_id,
+                attempt=turn.attempt,
+                started_at=progress.started_at,
+            )
+            await self._announce(started)
+            if turn.taken_over:
+                await writer.reset("The answer starts over, since another agent has taken over.")
+            completion = progress.completion = Completion(request.model or self._settings.agent_model)
+            self._streaming.add(writer)
+
+            async def say(piece: str) -> None:
+                if progress.first_token_at is None:
+                    progress.first_token_at = self._clock()
+                    metrics.FIRST_TOKEN.observe((progress.first_token_at - request.requested_at).total_seconds())
+                await writer.say(piece)
+
+            with metrics.RUNNING.track_inprogress():
+                await self._model.answer(completion, messages, say)
+        await writer.flush()
+        return outcome_of(turn, progress, "completed", self._clock(), text=writer.text)
+
+    async def _messages(self, turn: Turn, progress: Progress) -> list[dict[str, str]] | ChatReplied:
+        """What the model gets; or the turn's outcome, when the store shows that it was decided long ago."""
+        request = turn.request
+        if request.new_conversation and not request.verify:
+            # The outcome completes this entry: the next turn of the conversation needs no call either.
+            self._cache.put(request.conversation_id, request.user_id, turn.partition, ends_in_leaf=True)
+            return trim((), request.content, self._settings.agent_context_tokens)
+        entry = None if request.verify else self._cache.get(request.conversation_id)
+        if entry is not None:
+            if entry.user_id != request.user_id:
+                metrics.ISOLATION.inc()
+                raise ProblemError("conversation_not_found", "There is no such conversation. Start a new one.")
+            try:
+                progress.parent_id = entry.parent_of_new(request.parent_id)
+                path = entry.path(progress.parent_id)
+                return trim(path, request.content, self._settings.agent_context_tokens)
+            except KeyError:
+                pass  # a branch that is not cached
+        context = await self._store.context(request)
+        if context.decided is not None:
+            return _repeated(turn, context.decided)
+        progress.parent_id = context.parent_id
+        self._cache.put(
+            request.conversation_id,
+            request.user_id,
+            turn.partition,
+            context.messages,
+            ends_in_leaf=request.parent_id is None,
+        )
+        return trim(reversed(context.messages), request.content, self._settings.agent_context_tokens)
+
+    async def _announce(self, event: AttemptStarted) -> None:
+        """Publish without waiting for the acknowledgement: the first token does not wait for it."""
+        metrics.ATTEMPTS.inc()
+        headers = event_headers(event, source=SOURCE, at=self._clock())
+        try:
+            await self._events.enqueue(CHAT_PROGRESSED, key=event.conversation_id, value=encode(event), headers=headers)
+        except NotSentError:
+            _log.warning("attempt_not_announced", correlation_id=event.turn_id)
+
+    async def _publish(self, topic: str, event: Event) -> bool:
+        headers = event_headers(event, source=SOURCE, at=self._clock())
+        try:
+            await self._events.send(topic, key=event.conversation_id, value=encode(event), headers=headers)
+        except (NotSentError, DeliveryUnknownError) as error:
+            _log.warning("event_not_confirmed", topic=topic, cause=str(error))
+            return False
+        return True
+
+
+def _repeated(turn: Turn, stored: StoredTurn) -> ChatReplied:
+    """The outcome that the store already has, for the log of this partition: the lane did not know it any more."""
+    return ChatReplied(
+        turn_id=stored.turn_id,
+        conversation_id=stored.conversation_id,
+        user_id=turn.request.user_id,
+        status=stored.status if stored.status in ("completed", "cancelled") else "failed",
+        attempt=stored.attempt,
+        n=stored.internal.n or 1,
+        user_message_id=stored.internal.user_message_id,
+        model=stored.internal.model,
+        message=stored.message,
+        usage=stored.usage,
+        error=stored.error or (None if stored.message else problem("turn_lost", "The turn was lost. Send it again.")),
+        started_at=stored.started_at,
+        first_token_at=stored.first_token_at,
+        finished_at=stored.finished_at or turn.request.requested_at,
+    )

@@ -1,0 +1,32 @@
+"""Settings of the agent. The table in README.md lists them."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from logue_common.settings import InternalApiSettings, KafkaSettings
+
+
+class AgentSettings(KafkaSettings, InternalApiSettings):
+    """Environment variables, prefix LOGUE_; those of the model server as the openai package names them."""
+
+    agent_host: str = "127.0.0.1"
+    agent_port: int = 8110
+    agent_group: str = "logue-agent"
+    #: Turns that call the model at once.
+    agent_concurrency: int = Field(default=256, ge=1)
+    agent_model: str = "demo"
+    #: The model's window, less what its answer needs.
+    agent_context_tokens: int = Field(default=100_000, ge=100)
+    agent_cache_characters: int = Field(default=64_000_000, ge=0)
+    agent_context_wait_seconds: float = Field(default=30.0, gt=0)
+    agent_first_token_seconds: float = Field(default=60.0, gt=0)
+    agent_idle_seconds: float = Field(default=60.0, gt=0)
+    agent_turn_expiry_seconds: float = Field(default=3600.0, gt=0)
+    agent_drain_seconds: float = Field(default=20.0, ge=0)
+    #: How soon the group takes over from a dead agent. Brokers accept no less than 6 s unless told to.
+    agent_session_seconds: float = Field(default=6.0, ge=1)
+    log_level: str = "INFO"
+
+    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    openai_api_key: SecretStr = Field(default=SecretStr("none"), validation_alias="OPENAI_API_KEY")

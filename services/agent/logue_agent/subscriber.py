@@ -1,0 +1,325 @@
+"""Owns partitions: hands their records on at once, restores before it starts, commits what is finished.
+
+Nothing here waits for a turn. A rebalance gives every partition up for a moment; what comes back goes on untouched
+from the position that this process had reached, so that it reads each partition without a break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from logue_agent import metrics
+from logue_agent.actions import Action
+from logue_agent.context import ContextCache
+from logue_agent.dead_letters import bury
+from logue_agent.lanes import Lanes
+from logue_agent.partition import SIDE_TOPICS, OwnedPartition
+from logue_agent.settings import AgentSettings
+from logue_agent.turn import TurnState
+from logue_common import topics
+from logue_common.errors import StartupError, UnreadableRecordError, problem
+from logue_common.events import (
+    AttemptStarted,
+    ChatCancelRequested,
+    ChatReplied,
+    ChatRequested,
+    ReplyTo,
+    decode,
+    legible_ids,
+)
+from logue_common.producer import Producer
+from logue_common.topics import CHAT_REQUESTED, CO_PARTITIONED, MAX_RECORD_BYTES, check_co_partitioning
+
+_log = structlog.get_logger(__name__)
+
+_FETCH_WAIT_MS = 50
+_POLL_MS = 200
+_COMMIT_SECONDS = 1.0
+_COMMIT_TIMEOUT_SECONDS = 2.0
+_RECONNECT_SECONDS = 1.0
+#: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
+_REPROPOSE_SECONDS = 10.0
+#: Fetched and undecided turns, as a multiple of the concurrency, at which fetching requests pauses and goes on.
+_PAUSE_AT, _RESUME_AT = 4, 2
+
+
+class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """The keyed consumer of one agent process."""
+
+    def __init__(self, settings: AgentSettings, lanes: Lanes, cache: ContextCache, events: Producer) -> None:
+        self._settings = settings
+        self._lanes = lanes
+        self._cache = cache
+        self._events = events
+        self._consumer: AIOKafkaConsumer | None = None
+        self._owned: dict[int, OwnedPartition] = {}
+        self._restoring: set[int] = set()
+        self._restore: asyncio.Task[None] | None = None
+        self._progress = asyncio.Event()
+        self._generation = 0
+        self._committed: dict[TopicPartition, int] = {}
+        self._paused_for_load = False
+        self._draining = False
+        self._stopping = False
+
+    @property
+    def is_member(self) -> bool:
+        """True while this process is in the group and has restored what it owns."""
+        return self._generation > 0 and not self._restoring
+
+    async def run(self) -> None:
+        """Consume until `stop`. Survives brokers that are away; raises StartupError for topics that do not fit."""
+        while not self._stopping:
+            try:
+                await self._consume()
+            except StartupError:
+                raise
+            except (KafkaError, OSError) as error:
+                _log.warning("consumer_restarts", cause=type(error).__name__, detail=str(error))
+            finally:
+                await self._leave()
+            if not self._stopping:
+                await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def stop(self) -> None:
+        """Take no more requests, let running turns finish for a while, commit, and leave the group."""
+        self._draining = True
+        self._pause_requests(self._owned)
+        self._lanes.drain()
+        deadline = time.monotonic() + self._settings.agent_drain_seconds
+        while time.monotonic() < deadline and self._has_work():
+            await asyncio.sleep(_POLL_MS / 1000)
+        await self._commit()
+        self._stopping = True
+
+    def _has_work(self) -> bool:
+        turns = (turn for partition in self._owned.values() for turn in partition.turns.values())
+        return any(turn.state is not TurnState.WAITING for turn in turns)
+
+    # --- the group ---------------------------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
+        """Everything is given up for a moment: commit, but stop nothing."""
+        if self._restore is not None:
+            self._restore.cancel()
+        await self._commit()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Keep what came back, let go of what is lost, and restore before anything new starts."""
+        if self._consumer is None:
+            return
+        numbers = {tp.partition for tp in assigned if tp.topic == CHAT_REQUESTED}
+        self._generation = self._consumer._coordinator.generation  # noqa: SLF001 (no public way; pinned by a test)
+        self._committed.clear()
+        lost = set(self._owned) - numbers
+        self._let_go(lost)
+        for number, partition in self._owned.items():
+            self._consumer.seek(TopicPartition(CHAT_REQUESTED, number), partition.prefix.next_offset)
+            for topic, offset in partition.positions.items():
+                self._consumer.seek(TopicPartition(topic, number), offset)
+        self._restoring = set(numbers)
+        self._pause_requests(numbers)
+        metrics.PARTITIONS.set(len(numbers))
+        _log.info("partitions_assigned", generation=self._generation, owned=sorted(numbers), lost=sorted(lost))
+        self._restore = asyncio.create_task(self._restore_all(numbers), name="restore")
+
+    async def _restore_all(self, numbers: set[int]) -> None:
+        """Let requests flow once everything said so far about them has been read."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        side = [TopicPartition(topic, number) for number in numbers for topic in SIDE_TOPICS]
+        while True:
+            try:
+                ends = await consumer.end_offsets(side)
+                for number in numbers - self._owned.keys():
+                    positions = {t: await consumer.position(TopicPartition(t, number)) for t in SIDE_TOPICS}
+                    start = await consumer.position(TopicPartition(CHAT_REQUESTED, number))
+                    self._owned[number] = OwnedPartition(number, start, positions, self._next_attempt)
+                break
+            except KafkaError as error:
+                _log.warning("restore_retries", cause=type(error).__name__)
+                await asyncio.sleep(_RECONNECT_SECONDS)
+        waiting = dict(ends)
+        while waiting:
+            self._progress.clear()
+            for tp in list(waiting):
+                if await consumer.position(tp) >= waiting[tp]:
+                    del waiting[tp]
+            if waiting:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._progress.wait(), _POLL_MS / 1000)
+        self._restoring.clear()
+        if not self._paused_for_load and not self._draining:
+            consumer.resume(*(TopicPartition(CHAT_REQUESTED, number) for number in numbers))
+        _log.info("partitions_restored", generation=self._generation)
+
+    def _next_attempt(self, known: int) -> int:
+        """Larger than every attempt before: generations grow, and so does this when the group was made anew."""
+        return max(self._generation, known + 1)
+
+    def _let_go(self, numbers: set[int]) -> None:
+        for number in numbers:
+            partition = self._owned.pop(number)
+            self._lanes.abandon(list(partition.turns.values()))
+            self._cache.drop_partition(number)
+
+    # --- records -----------------------------------------------------------------------------------------------------
+
+    async def _consume(self) -> None:
+        self._consumer = consumer = AIOKafkaConsumer(
+            **self._settings.client_options(),
+            group_id=self._settings.agent_group,
+            client_id="logue-agent",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=[RangePartitionAssignor],
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+            session_timeout_ms=int(self._settings.agent_session_seconds * 1000),
+            heartbeat_interval_ms=int(self._settings.agent_session_seconds * 1000 / 4),
+            metadata_max_age_ms=30_000,
+        )
+        await consumer.start()
+        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 (the public way knows own topics only)
+        check_co_partitioning({topic: len(cluster.partitions_for_topic(topic) or ()) for topic in CO_PARTITIONED})
+        consumer.subscribe(CO_PARTITIONED, listener=self)
+        committed_at = time.monotonic()
+        while not self._stopping:
+            batches = await consumer.getmany(timeout_ms=_POLL_MS)
+            await self._take(batches)
+            self._progress.set()
+            self._adapt_to_load()
+            if time.monotonic() - committed_at > _COMMIT_SECONDS:
+                committed_at = time.monotonic()
+                self._notice_caught_up()
+                await self._commit()
+
+    async def _take(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        self._give_back(batches)
+        # Requests first, so that what is said about them finds them.
+        for tp in sorted(batches, key=lambda tp: tp.topic != CHAT_REQUESTED):
+            partition = self._owned.get(tp.partition)
+            for record in batches[tp]:
+                if partition is None or self._owned.get(tp.partition) is not partition:
+                    break  # not restored yet, or lost meanwhile
+                try:
+                    actions = _accept(partition, record)
+                except UnreadableRecordError as error:
+                    actions = await self._unreadable(partition, record, error)
+                await self._lanes.perform(actions)
+
+    def _give_back(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        """Records of partitions whose positions the restore task has not read yet are read again later."""
+        if self._consumer is None:
+            return
+        assigned = self._consumer.assignment()
+        for tp, records in batches.items():
+            if tp.partition not in self._owned and tp in assigned:
+                self._consumer.seek(tp, records[0].offset)
+
+    async def _unreadable(
+        self, partition: OwnedPartition, record: ConsumerRecord, error: UnreadableRecordError
+    ) -> list[Action]:
+        """Bury the record; a request of which at least the ids can be read still gets an outcome."""
+        _log.error("unreadable_record", topic=record.topic, partition=record.partition, offset=record.offset)
+        await bury(self._events, record, error)
+        ids = legible_ids(record.value) if record.topic == CHAT_REQUESTED else None
+        if ids is None:
+            partition.unreadable(record.topic, record.offset)
+            return []
+        request = ChatRequested(
+            turn_id=ids["turn_id"],
+            conversation_id=ids["conversation_id"],
+            user_id=ids["user_id"],
+            user_message_id=ids["turn_id"],
+            reply_message_id=ids["turn_id"],
+            content="",
+            reply_to=ReplyTo(partition=0, offset=0, request_id=""),
+            requested_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        )
+        cause = problem("internal_error", "The message could not be read by the system. Send it again.")
+        return partition.requested(record.offset, request, refusal=cause)
+
+    def _adapt_to_load(self) -> None:
+        held = sum(len(partition.turns) for partition in self._owned.values())
+        metrics.HELD.set(held)
+        limit = self._settings.agent_concurrency
+        if not self._paused_for_load and held > limit * _PAUSE_AT:
+            self._paused_for_load = True
+            self._pause_requests(self._owned)
+        elif self._paused_for_load and not self._draining and held < limit * _RESUME_AT:
+            self._paused_for_load = False
+            if self._consumer is not None and not self._restoring:
+                self._consumer.resume(*(TopicPartition(CHAT_REQUESTED, number) for number in self._owned))
+
+    def _pause_requests(self, numbers: Iterable[int]) -> None:
+        if self._consumer is not None:
+            assigned = self._consumer.assignment()
+            requests = {TopicPartition(CHAT_REQUESTED, number) for number in numbers}
+            self._consumer.pause(*(requests & assigned))
+
+    def _notice_caught_up(self) -> None:
+        now = time.monotonic()
+        loop_now = asyncio.get_running_loop().time()
+        for number, partition in self._owned.items():
+            end = None if self._consumer is None else self._consumer.highwater(TopicPartition(CHAT_REQUESTED, number))
+            if number not in self._restoring and end is not None and partition.prefix.next_offset >= end:
+                partition.caught_up(now)
+            for turn in partition.stuck(loop_now - _REPROPOSE_SECONDS):
+                self._lanes.propose_again(turn)
+
+    # --- commits -----------------------------------------------------------------------------------------------------
+
+    async def _commit(self) -> None:
+        """Commit what is finished, if that moved. A commit that fails is repeated by the next one."""
+        offsets: dict[TopicPartition, int] = {}
+        for number, partition in self._owned.items():
+            requested, positions = partition.commit_point()
+            offsets[TopicPartition(CHAT_REQUESTED, number)] = requested
+            offsets.update({TopicPartition(topic, number): offset for topic, offset in positions.items()})
+        moved = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
+        if not moved or self._consumer is None:
+            return
+        try:
+            await asyncio.wait_for(self._consumer.commit(moved), _COMMIT_TIMEOUT_SECONDS)
+        except (KafkaError, TimeoutError) as error:
+            _log.info("commit_postponed", cause=type(error).__name__)
+        else:
+            self._committed.update(moved)
+
+    async def _leave(self) -> None:
+        if self._restore is not None:
+            self._restore.cancel()
+            self._restore = None
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(KafkaError, OSError):
+                await consumer.stop()
+        self._let_go(set(self._owned))
+        self._generation = 0
+        self._restoring.clear()
+
+
+def _accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
+    """Hand one record to its partition. Raises UnreadableRecordError."""
+    now = time.monotonic()
+    match record.topic:
+        case topics.CHAT_REQUESTED:
+            return partition.requested(record.offset, decode(ChatRequested, record.value))
+        case topics.CHAT_CANCELS:
+            return partition.cancel_requested(record.offset, decode(ChatCancelRequested, record.value), now)
+        case topics.CHAT_PROGRESSED:
+            return partition.attempt_started(record.offset, decode(AttemptStarted, record.value), now)
+        case _:
+            return partition.replied(record.offset, decode(ChatReplied, record.value), now)

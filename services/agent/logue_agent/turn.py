@@ -1,0 +1,51 @@
+"""A turn in the hands of its owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from logue_common.events import ChatReplied, ChatRequested
+
+
+class TurnState(Enum):
+    """Where a turn stands with this owner."""
+
+    WAITING = "waiting"  # behind others of its conversation
+    RUNNING = "running"
+    DECIDING = "deciding"  # an outcome is on its way to the log
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One accepted turn without an outcome yet. `attempt` is this owner's and does not change while it stays."""
+
+    request: ChatRequested
+    partition: int
+    offset: int
+    attempt: int
+    state: TurnState = TurnState.WAITING
+    cancel_requested: bool = False
+    #: Another attempt at this turn is known to have begun.
+    taken_over: bool = False
+    #: Frames sent in this attempt so far.
+    n: int = 0
+    #: The outcome that this owner wrote, until it is read back from the log.
+    proposed: ChatReplied | None = field(default=None, repr=False)
+    #: Loop time of the latest proposal.
+    proposed_at: float = 0.0
+
+    @property
+    def turn_id(self) -> str:
+        """The turn's id, which is the correlation id."""
+        return self.request.turn_id
+
+    @property
+    def conversation_id(self) -> str:
+        """The lane."""
+        return self.request.conversation_id
+
+    def next_n(self) -> int:
+        """The number of the next frame."""
+        self.n += 1
+        return self.n
