@@ -19,7 +19,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Running
 
@@ -81,11 +81,17 @@ lock: install ## Write requirements.lock anew from the pyproject.toml files
 .PHONY: install
 install: $(STAMP) ## Make .venv with everything in it (the other targets do this by themselves)
 
+# Where uv cannot reach the index but pip can (an index or a certificate that only pip is told about), pip does it.
+EDITABLE := $(MEMBERS:%=--editable ./%)
+UV_PIP    = $(UV) pip install --quiet --python $(BIN)/python
+PIP      := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
 $(STAMP): requirements.lock $(MANIFEST) | $(BIN)/python
-	@test -x "$(UV)" || { echo "Fetching uv …"; $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
+	@test -x "$(UV)" || { echo "Fetching uv …"; $(PIP) uv; }
 	@echo "Installing into $(VENV), as requirements.lock says …"
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode --requirements requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=--editable ./%)
+	@$(UV_PIP) --require-hashes --compile-bytecode --requirements requirements.lock || \
+		{ echo "uv could not; trying pip …"; $(PIP) --require-hashes --requirement requirements.lock; }
+	@$(UV_PIP) --no-deps --no-build-isolation $(EDITABLE) || $(PIP) --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
 $(BIN)/python:

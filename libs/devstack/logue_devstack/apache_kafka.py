@@ -60,7 +60,7 @@ class ApacheKafka(Server):
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
             format_storage = ["format", "--cluster-id", f"L{cluster[1:]}", "--config", str(self._properties)]
             java = self._java("kafka.tools.StorageTool", *format_storage, heap_mib=64)
-            run(java, timeout_seconds=60, stopping=self.stopping)
+            run("Kafka's StorageTool", java, timeout_seconds=60, stopping=self.stopping)
 
     def check(self) -> None:
         super().check()
@@ -156,7 +156,7 @@ def fetch_jars(folder: Path, *, log: Path, stopping: threading.Event | None = No
     what = ("--file", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={partial}")
     try:
         maven = Command(argv=["mvn", "--batch-mode", "--quiet", "-Dstyle.color=never", *what], log=log)
-        run(maven, timeout_seconds=600, stopping=stopping)
+        run("Maven", maven, timeout_seconds=600, stopping=stopping)
         pom.unlink()
         (partial / ".complete").touch()
         if not _is_complete(folder):  # another process may have been faster

@@ -49,6 +49,7 @@ def _in_one_sentence(command: Callable[_Arguments, None]) -> Callable[_Arguments
         try:
             command(*args, **kwargs)
         except InterruptedStartError:
+            print("logue: The start was interrupted; everything is stopped.", file=sys.stderr)
             raise typer.Exit(130) from None
         except DevstackError as error:
             print(f"logue: {error}", file=sys.stderr)
@@ -81,7 +82,6 @@ def up(  # noqa: PLR0917 - typer's options are parameters
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, on_signal)
-    _say(f"Logue starts with data in {data_dir / broker} and logs in {data_dir / 'logs'}")
     stack.start()
     _say(f"\nReady after {time.monotonic() - begun:.1f} s.\n\n{_greeting(stack.gateway_urls, stack.token('user-1'))}")
     stack.stopping.wait()

@@ -144,7 +144,7 @@ class Postgres(Server):
                 *("--username", SUPERUSER, "--pwfile", str(password_file), "--auth", "scram-sha-256"),
                 *("--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8", "--no-sync"),
             )
-            run(initdb, timeout_seconds=60, stopping=self.stopping)
+            run("initdb", initdb, timeout_seconds=60, stopping=self.stopping)
         finally:
             password_file.unlink()
 

@@ -121,10 +121,9 @@ def spawn(command: Command) -> Child:
     return Child(_spawner.submit(fork).result(), command.log)
 
 
-def run(command: Command, *, timeout_seconds: float, stopping: threading.Event | None = None) -> None:
+def run(name: str, command: Command, *, timeout_seconds: float, stopping: threading.Event | None = None) -> None:
     """Runs the command to its end. Raises DevstackError, with the end of its log, when it fails or takes too long."""
     child = spawn(command)
-    name = Path(command.argv[0]).name
     try:
         if not wait_until(lambda: child.returncode() is not None, timeout_seconds, stopping):
             raise DevstackError(f"{name} did not end within {timeout_seconds:.0f} s; see {command.log}.")

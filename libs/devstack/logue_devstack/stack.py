@@ -112,6 +112,10 @@ class Stack:
     def start(self) -> None:
         """Brings everything up and returns when all of it is ready. On failure nothing is left running."""
         self._held.enter_context(StackLock(self.data_dir))
+        folder = self.blueprint.store
+        self._report(
+            f"Logue starts: broker {self.blueprint.broker}, data in {folder}, logs in {self.data_dir / 'logs'}"
+        )
         try:
             self._start_all()
         except BaseException:
@@ -250,7 +254,7 @@ class Stack:
     def _run_module(self, name: str, module: str) -> None:
         begun = time.monotonic()
         command = python(module, environment=self.blueprint.shared_environment(name), log=self.log(name))
-        run(command, timeout_seconds=_ONE_SHOT_SECONDS, stopping=self.stopping)
+        run(name, command, timeout_seconds=_ONE_SHOT_SECONDS, stopping=self.stopping)
         self._tell(name, begun)
 
     def _side_by_side(self, *steps: Callable[[], None]) -> None:

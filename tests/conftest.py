@@ -1,0 +1,102 @@
+"""What every test may use: a real PostgreSQL, both brokers, and the rule that CI runs the Apache Kafka tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from logue_devstack.apache_kafka import ApacheKafka, jar_folder, missing_tools
+from logue_devstack.noida import NoidaBroker
+from logue_devstack.postgres import Postgres
+from logue_devstack.server import free_ports
+
+APACHE_REQUIRED = os.environ.get("LOGUE_REQUIRE_APACHE") == "1"
+EXTERNAL_KAFKA = os.environ.get("LOGUE_TEST_KAFKA")
+
+apache_tests_run = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server; `postgres_server.create_database("name")` makes an empty database and returns its URL."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with Postgres(folder / "data", free_ports(1)[0], fast=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def noida_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NoidaBroker]:
+    """The stand-in broker."""
+    with NoidaBroker(tmp_path_factory.mktemp("noida"), free_ports(1)[0]) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def apache_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """A real Apache Kafka of our own; skipped with what it needs where it cannot run."""
+    if (problem := missing_tools(jar_folder())) is not None:
+        pytest.skip(f"{problem} Or set LOGUE_TEST_KAFKA=host:port.")
+    port, controller_port = free_ports(2)
+    with ApacheKafka(tmp_path_factory.mktemp("apache"), port, controller_port=controller_port) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def apache_bootstrap(request: pytest.FixtureRequest) -> str:
+    """The bootstrap address of a real Apache Kafka: LOGUE_TEST_KAFKA, or our own."""
+    if EXTERNAL_KAFKA:
+        return EXTERNAL_KAFKA
+    broker: ApacheKafka = request.getfixturevalue("apache_broker")
+    return broker.bootstrap
+
+
+@pytest.fixture(scope="session", params=["noida", pytest.param("apache", marks=pytest.mark.apache)])
+def broker(request: pytest.FixtureRequest) -> str:
+    """The bootstrap address of each kind of broker in turn. Tests share it, so they name their topics uniquely."""
+    if request.param == "apache":
+        return str(request.getfixturevalue("apache_bootstrap"))
+    noida: NoidaBroker = request.getfixturevalue("noida_broker")
+    return noida.bootstrap
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_proxy_and_no_model_key() -> Iterator[None]:
+    """Nothing but loopback: neither a proxy nor a real model server is ever asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.lower(), raising=False)
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where LOGUE_REQUIRE_APACHE=1, a skipped Apache Kafka test is a failed one."""
+    report = yield
+    if item.get_closest_marker("apache") is not None:
+        if report.skipped and APACHE_REQUIRED:
+            report.outcome = "failed"
+            report.longrepr = f"LOGUE_REQUIRE_APACHE=1, but this test was skipped: {call.excinfo}"
+        elif report.when == "call" and report.passed:
+            item.config.stash[apache_tests_run] = item.config.stash.get(apache_tests_run, 0) + 1
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where LOGUE_REQUIRE_APACHE=1, a run without any Apache Kafka test is a failed one."""
+    none_ran = session.config.stash.get(apache_tests_run, 0) == 0
+    if APACHE_REQUIRED and none_ran and exitstatus == pytest.ExitCode.OK:
+        print("\nLOGUE_REQUIRE_APACHE=1, but no test ran against a real Apache Kafka.")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return Path(__file__).parent.parent
