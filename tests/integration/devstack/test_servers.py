@@ -1,0 +1,84 @@
+"""The devstack's own servers: they start, survive what they must survive, and say what is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from logue_devstack.apache_kafka import ApacheKafka
+from logue_devstack.errors import DevstackError
+from logue_devstack.noida import NoidaBroker
+from logue_devstack.postgres import Postgres
+from logue_devstack.process import wait_until
+from logue_devstack.server import Server, free_ports, port_answers
+
+
+async def test_owner_owns_the_database_but_is_no_superuser(postgres_server: Postgres) -> None:
+    connection = await asyncpg.connect(postgres_server.create_database("owned"))
+    try:
+        row = await connection.fetchrow(
+            "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = current_user"
+        )
+        assert tuple(row) == (False, False, True)
+        await connection.execute("CREATE TABLE x (a int); CREATE ROLE somebody LOGIN PASSWORD 'secret'")
+    finally:
+        await connection.close()
+
+
+async def test_wrong_password_is_refused(postgres_server: Postgres) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(postgres_server.url("logue_owner", "wrong"))
+
+
+async def test_committed_rows_survive_a_kill_and_a_new_password_is_taken_over(tmp_path: Path) -> None:
+    server = Postgres(tmp_path / "pg", free_ports(1)[0], owner_password="o'ne\\")
+    with server:
+        connection = await asyncpg.connect(server.owner_url)
+        await connection.execute("CREATE TABLE x (a int); INSERT INTO x VALUES (1)")
+        connection.terminate()
+        server.kill()
+    with Postgres(tmp_path / "pg", server.port, owner_password="two") as again:
+        connection = await asyncpg.connect(again.owner_url)
+        assert await connection.fetchval("SELECT a FROM x") == 1
+        await connection.close()
+
+
+def test_busy_port_is_named(tmp_path: Path, noida_broker: NoidaBroker) -> None:
+    with pytest.raises(DevstackError, match=f"Port {noida_broker.port} .* in use"):
+        NoidaBroker(tmp_path, noida_broker.port).start()
+
+
+@pytest.mark.parametrize("kind", ["noida", pytest.param("apache", marks=pytest.mark.apache)])
+def test_broker_comes_back_after_a_kill(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    port, controller_port = free_ports(2)
+    broker: Server
+    if kind == "apache":
+        request.getfixturevalue("apache_broker")  # skips where it cannot run
+        broker = ApacheKafka(tmp_path, port, controller_port=controller_port)
+    else:
+        broker = NoidaBroker(tmp_path, port)
+    with broker:
+        broker.kill()
+        assert not port_answers(port)
+        broker.start()
+        assert broker.is_ready()
+    assert not port_answers(port)
+
+
+def test_paused_server_does_not_answer_until_it_is_resumed(tmp_path: Path) -> None:
+    with NoidaBroker(tmp_path, free_ports(1)[0]) as broker:
+        assert broker.child is not None
+        status = Path(f"/proc/{broker.child.id.pid}/stat")
+        broker.pause()
+        assert wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", 5)
+        broker.resume()
+        assert wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] != "T", 5)
+
+
+def test_missing_java_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(DevstackError, match=r"needs Java 17 or newer, but there is no `java` here"):
+        ApacheKafka(tmp_path, free_ports(1)[0]).start()
