@@ -122,6 +122,10 @@ class Producer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._current.flush(), timeout_seconds)
 
+    def replace(self) -> None:
+        """Drop the producer with all that it still holds, so that none of it is sent later, and start another one."""
+        self._drop(self._current)
+
     async def close(self) -> None:
         """Flush for a moment, then let go of everything."""
         self._closed = True
