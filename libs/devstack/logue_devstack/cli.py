@@ -23,7 +23,7 @@ from logue_devstack.credentials import load_credentials
 from logue_devstack.errors import DevstackError, InterruptedStartError
 from logue_devstack.logs import show_logs
 from logue_devstack.ports import Ports
-from logue_devstack.process import ProcessId
+from logue_devstack.process import ProcessId, shown
 from logue_devstack.stack import Stack
 from logue_devstack.state import StackLock, StackState, end_leftovers
 
@@ -200,7 +200,7 @@ def _gone(process: ProcessId) -> bool:
 def _greeting(gateway_urls: list[str], token: str) -> str:
     body = json.dumps({"message": "Hello! Who are you?"})
     program = Path(sys.argv[0])
-    shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else Path("logue")
+    logue = shown(program) if program.is_relative_to(Path.cwd()) else "logue"
     return "\n".join(
         [
             f"  Address   {'  '.join(gateway_urls)}",
@@ -214,7 +214,7 @@ def _greeting(gateway_urls: list[str], token: str) -> str:
             "    -H 'Content-Type: application/json' -H 'Accept: text/event-stream' \\",
             f"    -d '{body}'",
             "",
-            f"Ctrl-C stops everything. Elsewhere: `{shown} chat`, `{shown} status`, `{shown} logs -f`.",
+            f"Ctrl-C stops everything. Elsewhere: `{logue} chat`, `{logue} status`, `{logue} logs -f`.",
         ]
     )
 

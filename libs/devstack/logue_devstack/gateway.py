@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import orjson
-from logue_gateway.main import run
-from logue_gateway.settings import Settings
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from logue_devstack.credentials import sign_token
+from logue_gateway.main import run
+from logue_gateway.settings import GatewaySettings
 
 _MAX_USER_ID_CHARACTERS = 256
 
@@ -38,8 +38,9 @@ def dev_token_route(jwt_secret: str) -> Route:
 
 
 def main() -> None:
-    settings = Settings()
-    run(settings, extra_routes=[dev_token_route(settings.jwt_secret.get_secret_value())])
+    settings = GatewaySettings()
+    routes = [dev_token_route(settings.jwt_secret.get_secret_value())] if settings.jwt_secret else []
+    run(settings, extra_routes=routes)
 
 
 if __name__ == "__main__":

@@ -126,12 +126,14 @@ def run(name: str, command: Command, *, timeout_seconds: float, stopping: thread
     child = spawn(command)
     try:
         if not wait_until(lambda: child.returncode() is not None, timeout_seconds, stopping):
-            raise DevstackError(f"{name} did not end within {timeout_seconds:.0f} s; see {command.log}.")
+            raise DevstackError(f"{name} did not end within {timeout_seconds:.0f} s; see {shown(command.log)}.")
     finally:
         if child.returncode() is None:
             child.kill()
     if child.returncode() != 0:
-        raise DevstackError(f"{name} failed (exit code {child.returncode()}); see {command.log}.\n{tail(command.log)}")
+        raise DevstackError(
+            f"{name} failed (exit code {child.returncode()}); see {shown(command.log)}.\n{tail(command.log)}"
+        )
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float, stopping: threading.Event | None = None) -> bool:
@@ -155,6 +157,11 @@ def tail(log: Path, lines: int = 12) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def shown(path: Path) -> Path:
+    """The path as a person in this folder would write it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _rotate(log: Path) -> None:

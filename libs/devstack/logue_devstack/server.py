@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import ClassVar, Self
 
 from logue_devstack.errors import DevstackError
-from logue_devstack.process import Child, Command, spawn, tail, wait_until
+from logue_devstack.process import Child, Command, shown, spawn, tail, wait_until
 
 LOOPBACK = "127.0.0.1"
 
@@ -63,13 +63,12 @@ class Server(ABC):
         in_time = wait_until(settled, self.ready_seconds, self.stopping)
         child = self.child
         if child is None or child.returncode() is not None:
-            code, log = (child.returncode(), child.log) if child else (None, None)
-            end = tail(log) if log else ""
+            code, log = (child.returncode(), shown(child.log)) if child else (None, None)
+            end = tail(child.log) if child else ""
             raise DevstackError(f"{self.name} ended during its start (exit code {code}); see {log}.\n{end}")
         if not in_time:
-            raise DevstackError(
-                f"{self.name} was not ready after {self.ready_seconds:.0f} s; see {child.log}.\n{tail(child.log)}"
-            )
+            late = f"{self.name} was not ready after {self.ready_seconds:.0f} s; see {shown(child.log)}."
+            raise DevstackError(f"{late}\n{tail(child.log)}")
 
     def start(self) -> None:
         """Prepares it, starts it and returns when it can be used."""

@@ -15,7 +15,7 @@ from logue_devstack.blueprint import Blueprint, BrokerKind, kind_of
 from logue_devstack.credentials import TOKEN_SECONDS, load_credentials
 from logue_devstack.errors import DevstackError
 from logue_devstack.ports import Ports
-from logue_devstack.process import ProcessId, run
+from logue_devstack.process import ProcessId, run, shown
 from logue_devstack.server import LOOPBACK, Server
 from logue_devstack.service import python
 from logue_devstack.state import ProcessEntry, StackLock, StackState, end_leftovers
@@ -112,10 +112,8 @@ class Stack:
     def start(self) -> None:
         """Brings everything up and returns when all of it is ready. On failure nothing is left running."""
         self._held.enter_context(StackLock(self.data_dir))
-        folder = self.blueprint.store
-        self._report(
-            f"Logue starts: broker {self.blueprint.broker}, data in {folder}, logs in {self.data_dir / 'logs'}"
-        )
+        store, logs = shown(self.blueprint.store), shown(self.data_dir / "logs")
+        self._report(f"Logue starts with the broker {self.blueprint.broker}; data in {store}, logs in {logs}")
         try:
             self._start_all()
         except BaseException:

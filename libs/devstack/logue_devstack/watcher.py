@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from logue_devstack.errors import DevstackError
+from logue_devstack.process import shown
 from logue_devstack.server import Server
 
 _LOOK_SECONDS = 0.1
@@ -79,7 +80,7 @@ class Watcher:
         self._due[server.name] = now + delay
         child = server.child
         code = child.returncode() if child else None
-        log = child.log if child else "its log"
+        log = shown(child.log) if child else "its log"
         self._report(f"! {server.name} ended (exit code {code}); starting it again in {delay:.1f} s. See {log}")
 
     def _restart(self, name: str) -> None:
