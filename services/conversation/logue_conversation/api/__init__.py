@@ -1,0 +1,1 @@
+"""The internal HTTP API: thin edges around handlers.py."""

@@ -1,0 +1,38 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from logue_common.health import Check, operations_routes
+from logue_conversation.api import conversations, problems, turns
+from logue_conversation.api.auth import InternalToken
+from logue_conversation.bootstrap import Resources, bootstrap
+from logue_conversation.settings import ConversationSettings
+
+
+def create_app(settings: ConversationSettings) -> FastAPI:
+    """The internal API; its lifespan runs writer, relay and reconciler too."""
+    checks: dict[str, Check] = {}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with bootstrap(settings) as resources:
+            _use(app, resources)
+            checks.update(resources.checks())
+            yield
+
+    app = FastAPI(title="Logue conversation service", lifespan=lifespan, openapi_url=None)
+    problems.install(app)
+    app.include_router(conversations.router)
+    app.include_router(turns.router)
+    app.router.routes.extend(operations_routes(checks))
+    app.add_middleware(InternalToken, token=settings.internal_token.get_secret_value())
+    return app
+
+
+def _use(app: FastAPI, resources: Resources) -> None:
+    app.state.handlers = resources.handlers

@@ -1,0 +1,32 @@
+"""INSERT and UPDATE of many rows in one statement: every column travels as one array (`unnest`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Column, FromClause, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
+
+Columns = Sequence[Column[Any]]
+_ORDER = "ordinality"
+
+
+def rows_of(columns: Columns, name: str = "given") -> FromClause:
+    """A FROM element with these columns, whose rows `arrays` gives as parameters."""
+    parameters = [bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns]
+    shape = [column(c.name, c.type) for c in columns]
+    return func.unnest(*parameters).table_valued(*shape, with_ordinality=_ORDER, name=name).render_derived()
+
+
+def arrays(columns: Columns, rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    """The parameters of `rows_of(columns)`: row by row in, column by column out."""
+    found = list(rows)
+    return {f"given_{c.name}": [row[index] for row in found] for index, c in enumerate(columns)}
+
+
+def insert_rows(columns: Columns) -> Insert:
+    """INSERT INTO the columns' table, in the order of the given rows."""
+    given = rows_of(columns)
+    chosen = select(*[given.c[c.name] for c in columns]).order_by(given.c[_ORDER])
+    return insert(columns[0].table).from_select([c.name for c in columns], chosen)

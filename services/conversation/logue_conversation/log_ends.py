@@ -1,0 +1,98 @@
+"""Asks Kafka where partitions begin and end, and how far a group has committed. Own connections: a fetch that waits for
+records would hold these questions up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from logue_common.topics import CHAT_REQUESTED
+from logue_conversation.errors import LogUnavailableError
+
+T = TypeVar("T")
+
+#: Less than the 2 s that a reader is willing to wait.
+_ANSWER_SECONDS = 1.5
+_ADMIN_SECONDS = 10.0
+
+
+class LogEnds:
+    """Every question raises LogUnavailableError when Kafka gives no answer in time."""
+
+    def __init__(self, client_options: dict[str, Any]) -> None:
+        self._options = client_options
+        self._consumer: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
+        self._partitions = 0
+
+    async def partitions(self) -> int:
+        """How many partitions each of the co-partitioned topics has."""
+        return await self._answer(self._count)
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset that the next record of each partition will get."""
+        wanted = list(partitions)
+        return await self._answer(lambda consumer: consumer.end_offsets(wanted))
+
+    async def starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset of the first record that each partition still has."""
+        wanted = list(partitions)
+        return await self._answer(lambda consumer: consumer.beginning_offsets(wanted))
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """What `group` has committed; partitions without a commit are left out."""
+        wanted = list(partitions)
+        admin = AIOKafkaAdminClient(**self._options)
+        try:
+            async with asyncio.timeout(_ADMIN_SECONDS):
+                await admin.start()
+                found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise LogUnavailableError(f"Kafka: {type(error).__name__}") from error
+        finally:
+            with contextlib.suppress(KafkaError, OSError):
+                await admin.close()
+        return {partition: meta.offset for partition, meta in found.items() if meta.offset >= 0}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(KafkaError, OSError):
+                await consumer.stop()
+
+    async def _count(self, consumer: AIOKafkaConsumer) -> int:
+        if not self._partitions:
+            await consumer.topics()
+            self._partitions = len(consumer.partitions_for_topic(CHAT_REQUESTED) or ())
+        if not self._partitions:
+            raise LogUnavailableError("The topics do not exist yet; run `python -m logue_common.topics`.")
+        return self._partitions
+
+    async def _answer(self, question: Callable[[AIOKafkaConsumer], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await question(await self._connected())
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise LogUnavailableError(f"Kafka: {type(error).__name__}") from error
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        async with self._starting:
+            if self._consumer is None:
+                consumer = AIOKafkaConsumer(**self._options, client_id="logue-conversation-ends", group_id=None)
+                try:
+                    await consumer.start()
+                except BaseException:
+                    with contextlib.suppress(KafkaError, OSError):
+                        await consumer.stop()
+                    raise
+                self._consumer = consumer
+            return self._consumer

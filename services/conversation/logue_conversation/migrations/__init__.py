@@ -1,0 +1,1 @@
+"""Alembic migrations, run by `python -m logue_conversation.migrate`."""

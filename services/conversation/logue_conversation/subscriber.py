@@ -1,0 +1,212 @@
+"""The writer's consumer: drain, decode, store, commit. Nothing is committed before it is stored or in chat.dlq."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import TopicPartition
+
+from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
+from logue_conversation import metrics
+from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
+from logue_conversation.dead_letters import UNREADABLE, bury, class_of
+from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
+from logue_conversation.writer import Writer
+
+GROUP = "logue-conversation"
+
+_POLL_MS = 200
+#: A drained partition waits this long at the broker before an empty answer.
+_FETCH_WAIT_MS = 50
+_RECONNECT_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.1
+_LONGEST_RETRY_SECONDS = 5.0
+#: How long the batch in hand may take once the process was asked to end.
+_STOP_SECONDS = 5.0
+#: Time to learn the position of a partition that has no record for us.
+_POSITION_SECONDS = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Subscriber:
+    """Runs until `stop`. Survives brokers and database being away for any time."""
+
+    def __init__(
+        self,
+        client_options: dict[str, Any],
+        writer: Writer,
+        producer: Producer,
+        *,
+        batch_records: int,
+        stored: Callable[[], None],
+    ) -> None:
+        self._options = client_options
+        self._writer = writer
+        self._producer = producer
+        self._batch_records = batch_records
+        self._stored = stored
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        #: Partitions whose position the store knows, since they were assigned.
+        self._positioned: set[TopicPartition] = set()
+        #: Polls that were taken to stay in the group while the store was away.
+        self._waiting: deque[dict[TopicPartition, list[Any]]] = deque()
+        self.trouble: str | None = "not connected to Kafka yet"
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="writer")
+
+    async def stop(self) -> None:
+        """Finish the batch in hand (a few seconds at most), commit, leave the group."""
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            consumer = AIOKafkaConsumer(
+                *TOPICS,
+                **self._options,
+                client_id="logue-conversation-writer",
+                group_id=GROUP,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
+            )
+            try:
+                await consumer.start()
+                self._positioned.clear()
+                self._waiting.clear()
+                await self._consume(consumer)
+            except InterruptedWorkError:
+                break
+            except (KafkaError, OSError) as error:
+                self.trouble = f"Kafka: {type(error).__name__}"
+                _log.warning("writer_reconnects", cause=type(error).__name__)
+                await self._pause(_RECONNECT_SECONDS)
+            except Exception:  # noqa: BLE001 (a defect: say so, and go on from the committed offsets)
+                self.trouble = "the writer failed; see its log"
+                _log.exception("writer_failed")
+                await self._pause(_RECONNECT_SECONDS)
+            finally:
+                with contextlib.suppress(KafkaError, OSError):
+                    await consumer.stop()
+
+    async def _consume(self, consumer: AIOKafkaConsumer) -> None:
+        while not self._stopping.is_set():
+            if self._waiting:
+                polled = self._waiting.popleft()
+            else:
+                polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records)
+            self._positioned &= consumer.assignment()
+            if polled:
+                await self._store(consumer, decode_poll(polled))
+            else:
+                await self._store_idle_positions(consumer)
+            self.trouble = None if consumer.assignment() else "no partition is assigned"
+
+    async def _store(self, consumer: AIOKafkaConsumer, decoded: Decoded) -> None:
+        for record, error in decoded.unreadable:
+            await self._until_done(consumer, partial(bury, self._producer, record, UNREADABLE, str(error)))
+        metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)
+        await self._bisect(consumer, decoded, decoded.batch)
+        await self._commit(consumer, decoded.batch.positions)
+        self._positioned |= decoded.batch.positions.keys()
+
+    async def _bisect(self, consumer: AIOKafkaConsumer, decoded: Decoded, batch: Batch) -> None:
+        """Store the batch; when its data is refused, find the record that is to blame."""
+        try:
+            await self._until_done(consumer, lambda: self._writer.store(batch))
+            self._stored()
+        except DataRejectedError as error:
+            if len(batch.events) > 1:
+                for half in batch.halves():
+                    await self._bisect(consumer, decoded, half)
+            elif batch.events:
+                record = decoded.record_of(batch.events[0])
+                await self._until_done(consumer, partial(bury, self._producer, record, class_of(error), str(error)))
+                await self._bisect(consumer, decoded, batch.without_events())
+            else:
+                raise
+
+    async def _until_done(self, consumer: AIOKafkaConsumer, work: Callable[[], Awaitable[None]]) -> None:
+        """Try `work` until it is done, and stay in the group. Raises DataRejectedError, or InterruptedWorkError."""
+        patience = _STOP_SECONDS
+        for delay in _backoff():
+            try:
+                await work()
+            except (StoreUnavailableError, NotSentError, DeliveryUnknownError) as error:
+                metrics.STORE_RETRIES.inc()
+                self.trouble = str(error)
+                _log.warning("writer_retries", cause=str(error), delay_seconds=delay)
+            else:
+                return
+            if self._stopping.is_set():
+                patience -= delay
+                if patience <= 0:
+                    raise InterruptedWorkError("The store was away until the end.")
+                await asyncio.sleep(delay)
+            else:
+                await self._stay_in_group(consumer, delay)
+
+    async def _stay_in_group(self, consumer: AIOKafkaConsumer, seconds: float) -> None:
+        """Wait, polling with everything paused; what comes all the same (after a rebalance) is kept for later."""
+        await self._pause(seconds)
+        assignment = consumer.assignment()
+        consumer.pause(*assignment)
+        try:
+            polled = await consumer.getmany(timeout_ms=0)
+            if polled:
+                self._waiting.append(polled)
+        finally:
+            consumer.resume(*(assignment & consumer.assignment()))
+
+    async def _store_idle_positions(self, consumer: AIOKafkaConsumer) -> None:
+        """After an assignment: say where the writer stands in partitions that have nothing for it.
+
+        Otherwise nobody could tell an empty partition from one that was never read, nor, when a broker lost its tail, a
+        position beyond the new end from a true one.
+        """
+        unknown = consumer.assignment() - self._positioned
+        if not unknown:
+            return
+        positions: dict[TopicPartition, int] = {}
+        for partition in unknown:
+            try:
+                positions[partition] = await asyncio.wait_for(consumer.position(partition), _POSITION_SECONDS)
+            except (TimeoutError, IllegalStateError):
+                return
+        await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
+        self._positioned |= unknown
+
+    async def _commit(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
+        mine = consumer.assignment()
+        offsets = {partition: offset for partition, offset in positions.items() if partition in mine}
+        if not offsets:
+            return
+        try:
+            await consumer.commit(offsets)
+        except (KafkaError, IllegalStateError) as error:
+            # The partitions moved: whoever has them stores the same records again, which changes nothing.
+            _log.info("commit_refused", cause=type(error).__name__)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def _backoff() -> Iterator[float]:
+    delay = _FIRST_RETRY_SECONDS
+    while True:
+        yield delay
+        delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
