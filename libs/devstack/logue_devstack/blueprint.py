@@ -7,6 +7,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from logue_devstack.apache_kafka import ApacheKafka
@@ -67,6 +69,21 @@ class Blueprint:
         """Only when no other model server is chosen."""
         chosen = {**os.environ, **self.environment}
         return not (chosen.get("OPENAI_API_KEY") or chosen.get("OPENAI_BASE_URL"))
+
+    def migrations_digest(self) -> str:
+        """Changes when the migrations, or the passwords that they set, do."""
+        spec = find_spec("logue_conversation")
+        folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+        sources = sorted(
+            path
+            for folder in folders
+            for path in (*folder.glob("*.py"), *folder.glob("migrations/**/*"))
+            if path.suffix in {".py", ".sql", ".mako", ".ini"}
+        )
+        digest = sha256(self.credentials.model_dump_json().encode())
+        for path in sources:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
 
     def postgres(self) -> Postgres:
         return Postgres(

@@ -18,7 +18,7 @@ import psutil
 
 from logue_devstack.errors import DevstackError, InterruptedStartError
 
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.04
 _LOG_ROTATE_BYTES = 16 * 1024 * 1024
 
 # Linux sends the parent-death signal when the *thread* that forked ends. So every fork happens on this one thread,

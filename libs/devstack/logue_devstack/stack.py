@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from logue_devstack.blueprint import Blueprint, BrokerKind, kind_of
 from logue_devstack.credentials import TOKEN_SECONDS, load_credentials
-from logue_devstack.errors import DevstackError
+from logue_devstack.errors import DevstackError, InterruptedStartError
 from logue_devstack.ports import Ports
-from logue_devstack.process import ProcessId, run, shown
+from logue_devstack.process import ProcessId, run, shown, wait_until
 from logue_devstack.server import LOOPBACK, Server
 from logue_devstack.service import python
 from logue_devstack.state import ProcessEntry, StackLock, StackState, end_leftovers
@@ -126,9 +127,8 @@ class Stack:
         if self._watcher is not None:
             self._watcher.stop()
         for kinds in _STOP_ORDER:
-            self._side_by_side(
-                *(self._stopper(server) for server in self._servers.values() if kind_of(server.name) in kinds)
-            )
+            servers = [server for server in self._servers.values() if kind_of(server.name) in kinds]
+            self._side_by_side(*(partial(self._stop, server) for server in servers))
         self._state_file.unlink(missing_ok=True)
         self._held.close()
 
@@ -193,15 +193,26 @@ class Stack:
         if ended := end_leftovers(StackState.read(self._state_file)):
             self._report(f"  ended what an earlier run had left: {', '.join(ended)}")
         plan = self.blueprint
-        base = [plan.postgres(), plan.broker_server()]
-        services: list[Server] = list(plan.services())
-        self._add([*base, *([plan.demo_model()] if plan.wants_demo_model else []), *services])
+        postgres, broker, services = plan.postgres(), plan.broker_server(), plan.services()
+        demo_model = [plan.demo_model()] if plan.wants_demo_model else []
+        self._add([postgres, broker, *demo_model, *services])
         for server in self._servers.values():
             server.check()
-        first = [server for server in self._servers.values() if server not in services]
-        self._side_by_side(*(self._starter(server) for server in first))
-        self._side_by_side(self.ensure_topics, self._migrate)
-        self._side_by_side(*(self._starter(server) for server in services))
+        topics_exist = threading.Event()
+
+        def database() -> None:
+            self._start(postgres)
+            self._migrate()
+            wait_until(topics_exist.is_set, _ONE_SHOT_SECONDS, self.stopping)
+            self._start_side_by_side(service for service in services if service.name == "conversation")
+
+        def log() -> None:
+            self._start(broker)
+            self.ensure_topics()
+            topics_exist.set()
+            self._start_side_by_side(service for service in services if service.name != "conversation")
+
+        self._side_by_side(database, log, lambda: self._start_side_by_side(demo_model))
         if self._watcher is not None:
             self._watcher.start(self._servers.values())
 
@@ -210,25 +221,22 @@ class Stack:
             self._servers[server.name] = server
             self._locks[server.name] = threading.RLock()
 
-    def _starter(self, server: Server) -> Callable[[], None]:
-        def start() -> None:
-            with self._locks[server.name]:
-                begun = time.monotonic()
-                server.prepare()
-                server.launch()
-                self._write_state()
-                server.wait_ready()
-                server.after_ready()
-                self._tell(server.name, begun, f"{LOOPBACK}:{server.port}")
+    def _start(self, server: Server) -> None:
+        with self._locks[server.name]:
+            begun = time.monotonic()
+            server.prepare()
+            server.launch()
+            self._write_state()
+            server.wait_ready()
+            server.after_ready()
+        self._tell(server.name, begun, f"{LOOPBACK}:{server.port}")
 
-        return start
+    def _start_side_by_side(self, servers: Iterable[Server]) -> None:
+        self._side_by_side(*(partial(self._start, server) for server in servers))
 
-    def _stopper(self, server: Server) -> Callable[[], None]:
-        def stop() -> None:
-            with self._locks[server.name]:
-                server.stop()
-
-        return stop
+    def _stop(self, server: Server) -> None:
+        with self._locks[server.name]:
+            server.stop()
 
     def _start_again(self, name: str) -> None:
         """Starts a process that ended. A broker may have lost its topics with its tail, so they are made again."""
@@ -247,7 +255,12 @@ class Stack:
         self._run_module("topics", "logue_common.topics")
 
     def _migrate(self) -> None:
-        self._run_module("migrations", "logue_conversation.migrate")
+        """Runs the migrations, unless the same ones ran on this database before: their imports alone take a second."""
+        stamp = self.blueprint.postgres().data_dir / "logue-migrations"  # goes when the cluster goes
+        wanted = self.blueprint.migrations_digest()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            self._run_module("migrations", "logue_conversation.migrate")
+            stamp.write_text(wanted)
 
     def _run_module(self, name: str, module: str) -> None:
         begun = time.monotonic()
@@ -256,16 +269,17 @@ class Stack:
         self._tell(name, begun)
 
     def _side_by_side(self, *steps: Callable[[], None]) -> None:
-        """Runs the steps in threads. When some fail, the others are given up and the first error is raised."""
+        """Runs the steps in threads. When some fail, the others are given up and the cause is raised."""
         if not steps:
             return
         with ThreadPoolExecutor(max_workers=len(steps)) as pool:
             futures = [pool.submit(step) for step in steps]
-            done, _ = wait(futures, return_when="FIRST_EXCEPTION")
-            errors = [error for future in done if (error := future.exception()) is not None]
-            if errors:
+            wait(futures, return_when="FIRST_EXCEPTION")
+            if any(future.done() and future.exception() for future in futures):
                 self.stopping.set()
-                raise errors[0]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, InterruptedStartError)):
+            raise error  # the cause before those who were given up because of it
 
     def _write_state(self) -> None:
         entries = {
