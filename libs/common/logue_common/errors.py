@@ -46,6 +46,7 @@ PROBLEMS: dict[str, tuple[int, str, bool]] = {
     "conversation_busy": (409, "Conversation is busy", True),
     "turn_finished": (409, "Turn is over", False),
     "payload_too_large": (413, "Request body too large", False),
+    "unsupported_media_type": (415, "Not JSON", False),
     "validation_error": (422, "Request is not valid", False),
     "rate_limited": (429, "Too many requests", True),
     "internal_error": (500, "Internal error", True),

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
 #: Backstop for connections that do not end by themselves on shutdown.
 GRACEFUL_SHUTDOWN_SECONDS = 10
+#: Exit code of a process whose start failed (uvicorn's own).
+STARTUP_FAILED = 3
 
 
-def serve(app: Any, *, host: str, port: int) -> None:
-    """Serve `app` until SIGTERM or SIGINT."""
-    uvicorn.run(
+class Server(uvicorn.Server):
+    """Calls `on_stop` when it begins to shut down: before it waits for connections, which streams keep open."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] | None = None) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Part of uvicorn's life cycle."""
+        if self._on_stop is not None:
+            self._on_stop()
+        await super().shutdown(sockets)
+
+
+def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
+    """How every service is served."""
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -24,3 +43,11 @@ def serve(app: Any, *, host: str, port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )
+
+
+def serve(app: Any, *, host: str, port: int, on_stop: Callable[[], None] | None = None) -> None:
+    """Serve `app` until SIGTERM or SIGINT. `on_stop` is called first thing then."""
+    server = Server(config(app, host=host, port=port), on_stop)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILED)

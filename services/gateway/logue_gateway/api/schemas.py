@@ -1,0 +1,106 @@
+"""Request bodies of the public API, and what the documentation says of responses."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends
+from fastapi.security import HTTPBearer
+from pydantic import AfterValidator, Field
+
+from logue_common.errors import PROBLEM_JSON, Problem
+from logue_common.events import Id, OnBusy
+from logue_common.ids import is_id
+from logue_gateway.api.requests import Body
+
+MAX_MESSAGE_CHARACTERS = 32_000
+_MAX_METADATA_BYTES = 16 * 1024
+_MAX_METADATA_DEPTH = 16
+_MAX_TITLE_CHARACTERS = 200
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+def _parent(value: str) -> str:
+    if value != "root" and not is_id(value):
+        raise ValueError('must be the id of a message, "root" or null')
+    return value
+
+
+def _bounded(metadata: dict[str, Any]) -> dict[str, Any]:
+    _check_depth(metadata, _MAX_METADATA_DEPTH)
+    if len(orjson.dumps(metadata)) > _MAX_METADATA_BYTES:
+        raise ValueError(f"must have at most {_MAX_METADATA_BYTES} bytes as JSON")
+    return metadata
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth < 0:
+        raise ValueError(f"must not be nested deeper than {_MAX_METADATA_DEPTH}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must contain finite numbers only")
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        _check_depth(child, depth - 1)
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
+Title = Annotated[str, Field(max_length=_MAX_TITLE_CHARACTERS)]
+
+
+class ChatBody(Body):
+    """POST /api/{user_id}/chat."""
+
+    message: Annotated[str, Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(_not_blank)]
+    conversation_id: Id | None = None
+    stream: bool = False
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    parent_id: Annotated[str, AfterValidator(_parent)] | None = None
+    on_busy: OnBusy = "enqueue"
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ConversationBody(Body):
+    """POST /api/{user_id}/conversations."""
+
+    title: Title | None = None
+    metadata: Metadata | None = None
+
+
+class ConversationPatch(Body):
+    """PATCH /api/{user_id}/conversations/{id}."""
+
+    title: Title | None = None
+    archived: bool | None = None
+    metadata: Metadata | None = None
+
+
+#: For the documentation; the guard has verified the token long before.
+bearer = Depends(HTTPBearer(auto_error=False, bearerFormat="JWT"))
+
+#: What every route may answer.
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
+    for status, description in (
+        (400, "The request cannot be read"),
+        (401, "No, bad or expired token"),
+        (403, "The token belongs to another user"),
+        (404, "No such thing, or not yours"),
+        (409, "Not now, or not any more"),
+        (422, "The request is not valid"),
+        (503, "Try again in a moment"),
+    )
+}
+
+
+def json_body(model: type[Body]) -> dict[str, Any]:
+    """OpenAPI of a body that the route reads itself."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

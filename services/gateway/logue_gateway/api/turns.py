@@ -1,0 +1,138 @@
+"""/api/{user_id}/turns: how a turn stands, its events again, and the wish to stop it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from logue_common.errors import ProblemError
+from logue_common.events import ChatCancelRequested
+from logue_gateway.api import answers
+from logue_gateway.api.identity import TurnIds
+from logue_gateway.api.requests import path_id, principal, resources
+from logue_gateway.api.schemas import PROBLEM_RESPONSES, bearer
+from logue_gateway.auth import Principal
+from logue_gateway.bootstrap import Resources
+from logue_gateway.errors import correlate
+from logue_gateway.streams.endings import ending_of
+from logue_gateway.streams.event_ids import EventId, StreamIds
+from logue_gateway.streams.replay import Start
+from logue_gateway.streams.sse import EventStreamResponse, SseStream
+
+router = APIRouter(responses=PROBLEM_RESPONSES, dependencies=[bearer], tags=["turns"])
+
+UserId = Annotated[str, Path()]
+TurnId = Annotated[str, Path()]
+
+
+@router.get("/api/{user_id}/turns/{turn_id}", responses={200: {"description": "The turn"}})
+async def get_turn(request: Request, user_id: UserId, turn_id: TurnId) -> Response:
+    """How the turn stands; its reply when there is one."""
+    turn = path_id(turn_id, "turn_not_found")
+    answer = await resources(request).store.turn_answer(principal(request, user_id).user_id, turn)
+    correlate(request, turn)
+    public = orjson.loads(answer.body)
+    public.pop("internal", None)
+    return Response(orjson.dumps(public), media_type=answers.JSON)
+
+
+@router.get(
+    "/api/{user_id}/turns/{turn_id}/events",
+    responses={
+        200: {"description": "The turn's events", "content": {"text/event-stream": {}}},
+        204: {"description": "Everything was seen"},
+    },
+)
+async def get_events(request: Request, user_id: UserId, turn_id: TurnId) -> Response:
+    """The turn's events from the start, or after `Last-Event-ID`."""
+    res, who = resources(request), principal(request, user_id)
+    turn = path_id(turn_id, "turn_not_found")
+    ids = res.event_ids.of(who.user_id, turn)
+    last = request.headers.get("last-event-id", "").strip()
+    if not last:
+        res.streams.admit()
+        stream = await _from_the_start(res, who, turn, ids)
+    else:
+        seen = ids.parse(last)
+        if seen.is_end:
+            correlate(request, turn)
+            return Response(status_code=204)
+        res.streams.admit()
+        # The id proves that the turn is this user's; the log has what follows: no lookup.
+        stream = _stream(res, who, turn, ids, seen)
+        res.streams.follow(stream, Start(seen.partition, seen.offset + 1, exact=True))
+    correlate(request, turn)
+    return EventStreamResponse(stream, leave=res.streams.leave)
+
+
+async def _from_the_start(res: Resources, who: Principal, turn_id: str, ids: StreamIds) -> SseStream:
+    known = res.memory.get(who.user_id, turn_id)
+    if known is not None and not known.over and known.accepted.done():
+        reply_to, ending = known.reply_to, None
+    else:
+        stored = await res.store.turn(who.user_id, turn_id)
+        found, ending = stored.internal.reply_to, ending_of(stored) if stored.is_over else None
+        if found is None:
+            stream = _stream(res, who, turn_id, ids, EventId(0, -1, 0, 0))
+            if ending is None:
+                res.streams.await_store(stream)
+            else:
+                stream.settle(ending)
+            return stream
+        reply_to = found
+    stream = _stream(res, who, turn_id, ids, EventId(reply_to.partition, reply_to.offset - 1, 0, 0))
+    if ending is None:
+        res.streams.follow(stream, Start(reply_to.partition, reply_to.offset))
+    else:
+        stream.settle(ending)
+    return stream
+
+
+def _stream(res: Resources, who: Principal, turn_id: str, ids: StreamIds, seen: EventId) -> SseStream:
+    return SseStream(
+        who.user_id,
+        turn_id,
+        ids=ids,
+        seen=seen,
+        expires_at=who.expires_at,
+        buffer_bytes=res.settings.gateway_stream_buffer_bytes,
+    )
+
+
+@router.post(
+    "/api/{user_id}/turns/{turn_id}/cancel",
+    status_code=202,
+    responses={202: {"description": "Asked for; the turn's outcome tells"}},
+)
+async def post_cancel(request: Request, user_id: UserId, turn_id: TurnId) -> Response:
+    """Ask to stop a turn. Idempotent; the turn may still complete."""
+    res, who = resources(request), principal(request, user_id)
+    turn = path_id(turn_id, "turn_not_found")
+    conversation_id, status = await _running(res, who.user_id, turn)
+    correlate(request, turn)
+    cancel = ChatCancelRequested(
+        user_id=who.user_id, conversation_id=conversation_id, turn_id=turn, requested_at=res.clock()
+    )
+    await res.publisher.cancel(cancel)
+    return answers.accepted(request, who.user_id, TurnIds(turn, conversation_id), status)
+
+
+async def _running(res: Resources, user_id: str, turn_id: str) -> tuple[str, str]:
+    """Conversation and status of a turn that is not known to be over. Raises ProblemError otherwise."""
+    known = res.memory.get(user_id, turn_id)
+    if known is not None and known.accepted.done():
+        if known.over:
+            raise _finished()
+        return known.conversation_id, "in_progress"
+    stored = await res.store.turn(user_id, turn_id)
+    if stored.is_over:
+        raise _finished()
+    return stored.conversation_id, stored.status
+
+
+def _finished() -> ProblemError:
+    return ProblemError("turn_finished", "The turn is over; there is nothing to stop. Read its outcome.")

@@ -1,0 +1,33 @@
+"""conversation.changed, read by every gateway: what was deleted is forgotten here too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka import ConsumerRecord
+
+from logue_common.errors import UnreadableRecordError
+from logue_common.events import ConversationChanged, decode
+from logue_common.topics import CONVERSATION_CHANGED
+from logue_gateway.memory import OwnedConversations
+from logue_gateway.streams.tail import TailReader
+
+
+def changes_reader(options: dict[str, Any], index: int, owned: OwnedConversations) -> TailReader:
+    """Purges `owned` of conversations that were deleted through any gateway."""
+
+    def on_record(record: ConsumerRecord) -> None:
+        try:
+            event = decode(ConversationChanged, record.value)
+        except UnreadableRecordError:
+            return  # the consumer that stores it sends it to chat.dlq; here a later lookup tells the truth
+        if event.change == "conversation.deleted":
+            owned.discard(event.user_id, event.conversation_id)
+
+    return TailReader(
+        options,
+        CONVERSATION_CHANGED,
+        client_id=f"gateway-{index}-changes",
+        choose=lambda total: list(range(total)),
+        on_record=on_record,
+    )

@@ -1,0 +1,123 @@
+"""How errors leave the gateway: always as problem+json with the correlation id.
+
+LogueError
+├── ProblemError             answered as it is
+│   └── AuthenticationError  401, with WWW-Authenticate
+└── TokenError               a token that proves nothing
+    └── UnknownKeyError      … because its key is not (yet) known
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from logue_common.errors import PROBLEM_JSON, LogueError, Problem, ProblemError, problem
+
+#: What clients that must come back are told, in seconds.
+RETRY_AFTER = "1"
+_RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+_log = structlog.get_logger(__name__)
+
+
+class TokenError(LogueError):
+    """The token proves nothing. The text names the cause for logs and metrics, not for the client."""
+
+
+class UnknownKeyError(TokenError):
+    """The token names a key that is not in the key set."""
+
+
+class AuthenticationError(ProblemError):
+    """401: no token, or one that proves nothing."""
+
+    def __init__(self, detail: str, *, invalid: bool) -> None:
+        challenge = 'Bearer realm="logue", error="invalid_token"' if invalid else 'Bearer realm="logue"'
+        super().__init__("unauthorized", detail, headers={"WWW-Authenticate": challenge})
+
+
+def unavailable(detail: str) -> ProblemError:
+    """503 for a dependency that is away."""
+    return ProblemError("unavailable", detail)
+
+
+def correlation_id(scope: Scope) -> str | None:
+    """The id that this request's answer carries."""
+    value = scope.get("state", {}).get("correlation_id")
+    return value if isinstance(value, str) else None
+
+
+def correlate(connection: HTTPConnection, turn_id: str) -> None:
+    """From here on the request belongs to a turn: its id is the correlation id."""
+    connection.scope["state"]["correlation_id"] = turn_id
+
+
+def problem_response(scope: Scope, found: Problem, headers: dict[str, str] | None = None, **extra: Any) -> Response:
+    """`found` as a response. `extra` are further members of the problem object (RFC 9457, 3.2)."""
+    body = found.model_dump(exclude_none=True)
+    body["correlation_id"] = correlation_id(scope)
+    body.update(extra)
+    sent = dict(headers or {})
+    if found.status in _RETRY_LATER:
+        sent.setdefault("Retry-After", RETRY_AFTER)
+    return Response(orjson.dumps(body), found.status, sent, PROBLEM_JSON)
+
+
+def field_errors(errors: list[ErrorDetails]) -> list[dict[str, Any]]:
+    """What Pydantic found, as field paths and sentences; never the input itself."""
+    return [
+        {"path": ".".join(str(part) for part in error["loc"]), "detail": error["msg"], "type": error["type"]}
+        for error in errors
+    ]
+
+
+class AcceptUnknownError(ProblemError):
+    """503: the broker did not confirm the turn; it may or may not run."""
+
+    def __init__(self, turn_id: str) -> None:
+        super().__init__(
+            "accept_unknown",
+            "It is not known whether the message was accepted. Send it again with the same Idempotency-Key; "
+            "without a key it is stopped as soon as that is possible.",
+        )
+        self.turn_id = turn_id
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Handler of ProblemError."""
+    if isinstance(error, AcceptUnknownError):
+        return problem_response(request.scope, error.problem, error.headers, turn_id=error.turn_id)
+    if isinstance(error, ProblemError):
+        return problem_response(request.scope, error.problem, error.headers)
+    raise error
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Handler of what the router raises: 404 and 405."""
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        found = problem("not_found", "Nothing is served under this address. /docs lists what is.")
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        found = problem("method_not_allowed", "This address does not answer this method; the Allow header lists which.")
+    else:
+        found = problem("bad_request", "The request cannot be read. Check it against /docs.")
+    return problem_response(request.scope, found, headers)
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """Handler of everything else: a defect of ours."""
+    _log.error("request_failed", correlation_id=correlation_id(request.scope), exc_info=error)
+    return problem_response(
+        request.scope, problem("internal_error", "Something went wrong on our side. Try again; nothing was changed.")
+    )

@@ -1,0 +1,71 @@
+"""Entry of the gateway process: `python -m logue_gateway`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from logue_common.errors import ProblemError
+from logue_common.health import operations_routes
+from logue_common.logs import configure_logging
+from logue_common.service import serve
+from logue_gateway import errors
+from logue_gateway.api import chat, conversations, turns
+from logue_gateway.bootstrap import Resources, bootstrap
+from logue_gateway.middleware import BodyLimit, Correlation, Guard
+from logue_gateway.settings import GatewaySettings
+
+_DESCRIPTION = (
+    "Chat as JSON, as an event stream, or accepted for later. Errors are problem+json (RFC 9457). "
+    "A broken stream is resumed with Last-Event-ID on any replica."
+)
+
+
+def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """The ASGI application. `extra_routes` come first; they are outside of /api, hence not behind the guard."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with resources.opened():
+            yield
+
+    app = FastAPI(
+        title="Logue",
+        description=_DESCRIPTION,
+        version="0.1.0",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        routes=[*extra_routes, *operations_routes(resources.checks())],
+        exception_handlers={
+            ProblemError: errors.on_problem,
+            HTTPException: errors.on_http_exception,
+            Exception: errors.on_unexpected,
+        },
+    )
+    app.state.resources = resources
+    for module in (chat, turns, conversations):
+        app.include_router(module.router)
+    guarded = Guard(BodyLimit(app), resources.authenticator)
+    cors = CORSMiddleware(
+        guarded,
+        allow_origins=resources.settings.cors_origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"],
+        expose_headers=["X-Correlation-ID", "Location", "Retry-After"],
+    )
+    return Correlation(cors)
+
+
+def run(settings: GatewaySettings, *, extra_routes: Sequence[BaseRoute] = ()) -> None:
+    """Serve until SIGTERM or SIGINT. Open streams are ended first, so that their clients resume elsewhere."""
+    configure_logging("gateway")
+    resources = bootstrap(settings)
+    app = create_app(resources, extra_routes=extra_routes)
+    serve(app, host=settings.gateway_host, port=settings.gateway_port, on_stop=resources.streams.stop)

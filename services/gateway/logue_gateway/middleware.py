@@ -1,0 +1,126 @@
+"""What surrounds every request, as pure ASGI: correlation id, metrics, the guard, and the body's bound."""
+
+from __future__ import annotations
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from logue_common.errors import ProblemError, problem
+from logue_common.ids import new_id
+from logue_gateway import metrics
+from logue_gateway.auth import Principal
+from logue_gateway.authenticator import Authenticator
+from logue_gateway.errors import correlation_id, on_problem, problem_response
+
+#: API.md: larger bodies are 413.
+MAX_BODY_BYTES = 1024 * 1024
+#: What clients may call their methods is unbounded; labels are not.
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+_log = structlog.get_logger(__name__)
+
+
+class Correlation:
+    """Outermost: gives every answer its X-Correlation-ID, counts it, and answers what nobody else caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["correlation_id"] = new_id()
+        started = False
+
+        async def send_correlated(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                found = correlation_id(scope) or ""
+                message["headers"] = [*message.get("headers", []), (b"x-correlation-id", found.encode())]
+                route = getattr(scope.get("route"), "path", "unrouted")
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                metrics.REQUESTS.labels(method, route, str(message["status"])).inc()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_correlated)
+        except Exception as error:
+            if started:
+                _log.error("request_failed", correlation_id=correlation_id(scope), exc_info=error)
+                raise
+            found = problem("internal_error", "Something went wrong on our side. Try again.")
+            _log.error("request_failed", correlation_id=correlation_id(scope), exc_info=error)
+            await problem_response(scope, found)(scope, receive, send_correlated)
+
+
+class Guard:
+    """Nobody gets past /api without a token, nor to another user's part of it, whether the path is routed or not.
+
+    It compares the segment of the decoded path that the router will match, not of the raw one, so that no encoding
+    makes the two differ.
+    """
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_guarded(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        try:
+            principal = await self._authenticator.authenticate(Headers(scope=scope))
+            require_owner(scope["path"], principal)
+        except ProblemError as error:
+            response = await on_problem(Request(scope), error)
+            await response(scope, receive, send)
+            return
+        scope["state"]["principal"] = principal
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """413 for a body over MAX_BODY_BYTES, by its announced length or as it arrives."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
+            response = await on_problem(Request(scope), _too_large())
+            await response(scope, receive, send)
+            return
+        size = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            return message
+
+        await self._app(scope, receive_bounded, send)
+
+
+def _is_guarded(path: str) -> bool:
+    return path == "/api" or path.startswith("/api/")
+
+
+def require_owner(path: str, principal: Principal) -> None:
+    """Raises ProblemError (403) when the path is another user's."""
+    segments = path.split("/")
+    if len(segments) > 2 and segments[2] != principal.user_id:
+        raise ProblemError("forbidden", "This token belongs to another user. Use the path of its own user.")
+
+
+def _too_large() -> ProblemError:
+    return ProblemError("payload_too_large", "The body is larger than 1 MiB. Send less.")
