@@ -167,7 +167,8 @@ def decode(model: type[E], value: bytes | None) -> E:
         return model.model_validate_json(value)
     except ValidationError as error:
         causes = [f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise UnreadableRecordError("; ".join(causes[:5])) from error
+        # Without its cause: the text of a ValidationError quotes the input, and tracebacks reach the logs.
+        raise UnreadableRecordError("; ".join(causes[:5])) from None
 
 
 def event_headers(event: Event, *, source: str, at: datetime, traceparent: str | None = None) -> Headers:

@@ -13,9 +13,10 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
+from logue_common.abandon import abandon
 from logue_common.errors import LogueError
 from logue_common.events import Headers
 from logue_common.topics import MAX_RECORD_BYTES
@@ -24,14 +25,14 @@ from logue_common.topics import MAX_RECORD_BYTES
 RECONNECT_SECONDS = 0.5
 #: aiokafka's default of 16 KiB splits a burst of frames into many requests.
 _BATCH_BYTES = 256 * 1024
-#: How long a dropped producer may take to let go of its connections.
-_ABORT_SECONDS = 5.0
+#: How long `close` waits for acknowledgements.
+_FLUSH_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
 class NotSentError(LogueError):
-    """No broker was reachable: the record was not sent, and never will be."""
+    """The record was not handed to a broker, and never will be."""
 
 
 class DeliveryUnknownError(LogueError):
@@ -81,20 +82,21 @@ class Producer:
         Raises NotSentError or DeliveryUnknownError; after the latter this object has begun to replace its producer, so
         that the record is not sent later than the broker may already have received it.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_seconds
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
         if not await self.wait_connected(timeout_seconds):
             raise NotSentError("Kafka cannot be reached.")
         producer = self._current
         try:
             async with asyncio.timeout_at(deadline):
                 delivery = await self.enqueue(topic, key=key, value=value, headers=headers, partition=partition)
+        except TimeoutError as error:
+            raise NotSentError(f"Kafka took no record for {timeout_seconds} s.") from error
+        try:
+            async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(delivery)
         except TimeoutError as error:
             self._drop(producer)
             raise DeliveryUnknownError(f"Kafka did not confirm the record within {timeout_seconds} s.") from error
-        except MessageSizeTooLargeError as error:
-            raise NotSentError(str(error)) from error
         except KafkaError as error:
             self._drop(producer)
             raise DeliveryUnknownError(f"Kafka refused the record: {type(error).__name__}.") from error
@@ -105,14 +107,21 @@ class Producer:
         """Hand one record over and return the future of its acknowledgement. Keeps order within a partition.
 
         Waits only when the batch of that partition is full. A delivery that fails replaces the producer. Raises
-        NotSentError when no producer is up.
+        NotSentError when no producer is up, or this one does not take the record.
         """
         producer = self._current
         if producer is None:
             raise NotSentError("Kafka cannot be reached.")
-        delivery: asyncio.Future[RecordMetadata] = await producer.send(
-            topic, value=value, key=key.encode(), partition=partition, headers=headers
-        )
+        try:
+            delivery: asyncio.Future[RecordMetadata] = await producer.send(
+                topic, value=value, key=key.encode(), partition=partition, headers=headers
+            )
+        except AssertionError as error:  # aiokafka asserts that the partition exists
+            raise NotSentError(f"The topic {topic} has no partition {partition}.") from error
+        except KafkaError as error:
+            if not isinstance(error, MessageSizeTooLargeError | UnknownTopicOrPartitionError):
+                self._drop(producer)  # it does not work any more
+            raise NotSentError(f"Kafka did not take the record: {type(error).__name__}.") from error
         delivery.add_done_callback(lambda done: self._watch(producer, done))
         return delivery
 
@@ -133,7 +142,7 @@ class Producer:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._connecting
-        await self.flush(timeout_seconds=_ABORT_SECONDS)
+        await self.flush(_FLUSH_SECONDS)
         if self._current is not None:
             self._drop(self._current)
         if self._dropping:
@@ -156,10 +165,10 @@ class Producer:
                     await producer.start()
                 except (KafkaError, OSError) as error:
                     _log.warning("kafka_unreachable", client=self._client_id, cause=type(error).__name__)
-                    await _abort(producer)
+                    await abandon(producer)
                     await asyncio.sleep(RECONNECT_SECONDS)
                 except asyncio.CancelledError:
-                    await _abort(producer)
+                    await abandon(producer)
                     raise
                 else:
                     self._current = producer
@@ -179,18 +188,7 @@ class Producer:
         self._ready.clear()
         if not self._closed:
             _log.warning("kafka_producer_replaced", client=self._client_id)
-        task = asyncio.create_task(_abort(producer))
+        task = asyncio.create_task(abandon(producer))
         self._dropping.add(task)
         task.add_done_callback(self._dropping.discard)
         self.start()
-
-
-async def _abort(producer: AIOKafkaProducer) -> None:
-    """Close `producer` without delivering what it holds. aiokafka has no public way: its `stop` flushes first."""
-    producer._closed = True  # noqa: SLF001
-    sender = producer._sender  # noqa: SLF001
-    with contextlib.suppress(TimeoutError, KafkaError, OSError):
-        # Connections first: requests in flight fail at once, so the sender has nothing to wait for.
-        await asyncio.wait_for(producer.client.close(), _ABORT_SECONDS)
-        await asyncio.wait_for(sender.close(), _ABORT_SECONDS)
-    producer._message_accumulator.fail_all(KafkaError("this producer was replaced"))  # noqa: SLF001
