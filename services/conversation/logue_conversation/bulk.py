@@ -14,7 +14,8 @@ _ORDER = "ordinality"
 
 def rows_of(columns: Columns, name: str = "given") -> FromClause:
     """A FROM element with these columns, whose rows `arrays` gives as parameters."""
-    parameters = [bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns]
+    # One dimension: a JSON list among the values is a value, not a row of a matrix.
+    parameters = [bindparam(f"given_{c.name}", type_=ARRAY(c.type, dimensions=1)) for c in columns]
     shape = [column(c.name, c.type) for c in columns]
     return func.unnest(*parameters).table_valued(*shape, with_ordinality=_ORDER, name=name).render_derived()
 

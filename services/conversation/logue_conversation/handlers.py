@@ -157,7 +157,7 @@ class Handlers:
         )
         if found is None:
             raise _no_turn()
-        return found[0]
+        return found.turn
 
     async def turn_context(
         self, user_id: str, conversation_id: str, turn_id: str, parent_id: str | None
@@ -225,20 +225,17 @@ async def _context(
     connection: AsyncConnection, user_id: str, conversation_id: str, turn_id: str, parent_id: str | None
 ) -> TurnContext:
     found = await turns.get(connection, user_id, turn_id, conversation_id) if is_id(turn_id) else None
-    if found is not None and found[0].is_over:
-        decided = found[0]
-        parent = decided.message.parent_id if decided.message else None
-        return TurnContext(parent_id=parent, messages=[], status=decided.status, decided=decided)
-    if found is None or found[1] is None:
+    if found is not None and found.turn.is_over:
+        return TurnContext(parent_id=found.parent_id, messages=[], status=found.turn.status, decided=found.turn)
+    if found is None or found.sequence is None:
         raise ProblemError("not_ready", "This turn is not stored yet. Ask again in a moment.")
-    turn, sequence = found[0], found[1]
-    if await turns.has_live_before(connection, user_id, conversation_id, sequence):
+    if await turns.has_live_before(connection, user_id, conversation_id, found.sequence):
         raise ProblemError("not_ready", "An earlier turn of this conversation is not over yet. Ask again in a moment.")
     path: list[ContextMessage] = []
-    parent = await _parent(connection, user_id, conversation_id, sequence, parent_id)
+    parent = await _parent(connection, user_id, conversation_id, found.sequence, parent_id)
     if parent is not None:
         path = await messages.path_to(connection, user_id, conversation_id, parent)
-    return TurnContext(parent_id=parent, messages=path, status=turn.status)
+    return TurnContext(parent_id=parent, messages=path, status=found.turn.status)
 
 
 async def _parent(

@@ -6,8 +6,18 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from tests.integration.conversation.support import Databases, TestClock, Urls, urls_of
+from tests.integration.conversation.support import (
+    Databases,
+    Service,
+    TestClock,
+    Urls,
+    eventually,
+    open_service,
+    urls_of,
+)
 
+from logue_common.settings import KafkaSettings, TopicSettings
+from logue_common.topics import ensure_topics
 from logue_conversation.database import Database, make_engine
 from logue_conversation.migrate import migrate
 from logue_conversation.writer import Writer
@@ -46,3 +56,16 @@ def clock() -> TestClock:
 @pytest.fixture
 def writer(databases: Databases, clock: TestClock) -> Writer:
     return Writer(databases.writer, clock)
+
+
+@pytest.fixture
+async def service(urls: Urls, broker: str) -> AsyncIterator[Service]:
+    """The service on each kind of broker in turn, with its writer in the group."""
+    await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
+    async with open_service(urls, broker) as built:
+        await eventually(lambda: is_ready(built))
+        yield built
+
+
+async def is_ready(built: Service) -> bool:
+    return (await built.http.get("/readyz")).status_code == 200

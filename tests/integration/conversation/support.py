@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import httpx
+from aiokafka.structs import RecordMetadata
+from tests.integration.conversation.events import NOON, TOPIC_OF, Turn
+
+from logue_common.events import ChatCancelRequested, Event, encode, event_headers
+from logue_common.producer import Producer
+from logue_common.topics import CHAT_CANCELS
+from logue_conversation.api.app import create_app
+from logue_conversation.bootstrap import Resources
 from logue_conversation.database import Database
-from logue_conversation.settings import MigrationSettings
+from logue_conversation.settings import ConversationSettings, MigrationSettings
 from logue_devstack.postgres import Postgres
 
 
@@ -54,3 +67,73 @@ class Databases:
     api: Database
     writer: Database
     relay: Database
+
+
+TOKEN = "an-internal-token-for-tests"
+
+
+@dataclass(frozen=True)
+class Service:
+    """The whole service, with a client of its internal API and a producer in the place of gateway and agent."""
+
+    http: httpx.AsyncClient
+    producer: Producer
+    resources: Resources
+    bootstrap_servers: str
+
+    async def publish(self, *events: Event) -> list[RecordMetadata]:
+        """Send and wait for the broker."""
+        topic_of = {**TOPIC_OF, ChatCancelRequested: CHAT_CANCELS}
+        return [
+            await self.producer.send(
+                topic_of[type(event)],  # type: ignore[index]
+                key=event.conversation_id,
+                value=encode(event),
+                headers=event_headers(event, source="test", at=NOON),
+            )
+            for event in events
+        ]
+
+    async def get(self, user_id: str, path: str, **params: object) -> httpx.Response:
+        """GET below the user's prefix."""
+        return await self.http.get(f"/internal/users/{user_id}{path}", params={k: str(v) for k, v in params.items()})
+
+    async def messages(self, turn: Turn, **params: object) -> list[dict[str, Any]]:
+        """The messages of a conversation as (role, content)."""
+        response = await self.get(turn.user_id, f"/conversations/{turn.conversation_id}/messages", **params)
+        assert response.status_code == 200, response.text
+        items: list[dict[str, Any]] = response.json()["items"]
+        return items
+
+
+@asynccontextmanager
+async def open_service(urls: Urls, bootstrap_servers: str, **settings: Any) -> AsyncIterator[Service]:
+    """The service in this process, on these servers."""
+    built = ConversationSettings(
+        kafka_bootstrap=bootstrap_servers,
+        internal_token=TOKEN,
+        database_url=urls.api,
+        database_writer_url=urls.writer,
+        database_relay_url=urls.relay,
+        **settings,
+    )
+    app = create_app(built)
+    producer = Producer({"bootstrap_servers": bootstrap_servers}, client_id="test")
+    producer.start()
+    transport = httpx.ASGITransport(app=app)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    try:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://conversation", headers=headers) as client,
+        ):
+            yield Service(client, producer, app.state.resources, bootstrap_servers)
+    finally:
+        await producer.close()
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)

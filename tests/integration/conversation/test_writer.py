@@ -54,11 +54,11 @@ async def test_a_turn_is_stored_with_question_reply_and_title(writer: Writer, da
 
     stored = await databases.api.as_user(turn.user_id, lambda c: turns.get(c, turn.user_id, turn.turn_id))
     assert stored is not None
-    assert (stored[0].status, stored[0].attempt, stored[0].internal.n, stored[1]) == ("completed", 1, 5, 1)
-    assert stored[0].message is not None
-    assert stored[0].message.parent_id == turn.user_message_id
-    assert stored[0].usage is not None
-    assert stored[0].usage.total_tokens == 7
+    assert (stored.turn.status, stored.turn.attempt, stored.turn.internal.n, stored.sequence) == ("completed", 1, 5, 1)
+    assert stored.turn.message is not None
+    assert stored.turn.message.parent_id == turn.user_message_id
+    assert stored.turn.usage is not None
+    assert stored.turn.usage.total_tokens == 7
     found = await databases.api.as_user(
         turn.user_id, lambda c: conversations.get(c, turn.user_id, turn.conversation_id)
     )
@@ -131,8 +131,8 @@ async def test_failed_and_emptily_cancelled_turns_keep_the_question_only(writer:
     assert await shown(databases, turn) == [("user", turn.content, "failed"), ("user", "And?", "cancelled")]
     stored = await databases.api.as_user(turn.user_id, lambda c: turns.get(c, turn.user_id, turn.turn_id))
     assert stored is not None
-    assert stored[0].error is not None
-    assert (stored[0].error.code, stored[0].message) == ("model_error", None)
+    assert stored.turn.error is not None
+    assert (stored.turn.error.code, stored.turn.message) == ("model_error", None)
 
 
 async def test_a_conversation_of_another_user_is_refused_by_the_database(writer: Writer, databases: Databases) -> None:

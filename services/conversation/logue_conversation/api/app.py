@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from logue_common.health import Check, operations_routes
 from logue_conversation.api import conversations, problems, turns
 from logue_conversation.api.auth import InternalToken
-from logue_conversation.bootstrap import Resources, bootstrap
+from logue_conversation.bootstrap import bootstrap
 from logue_conversation.settings import ConversationSettings
 
 
@@ -21,7 +21,7 @@ def create_app(settings: ConversationSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with bootstrap(settings) as resources:
-            _use(app, resources)
+            app.state.resources = resources
             checks.update(resources.checks())
             yield
 
@@ -32,7 +32,3 @@ def create_app(settings: ConversationSettings) -> FastAPI:
     app.router.routes.extend(operations_routes(checks))
     app.add_middleware(InternalToken, token=settings.internal_token.get_secret_value())
     return app
-
-
-def _use(app: FastAPI, resources: Resources) -> None:
-    app.state.handlers = resources.handlers

@@ -16,6 +16,7 @@ from logue_conversation.api.bodies import (
     page_body,
     read_body,
 )
+from logue_conversation.bootstrap import Resources
 from logue_conversation.handlers import Handlers
 
 # A user id without control characters: PostgreSQL could not hold U+0000, and no token has such a subject.
@@ -26,10 +27,8 @@ Cursor = Annotated[str | None, Query(max_length=500)]
 
 def handlers_of(request: Request) -> Handlers:
     """The use cases of this process."""
-    found = request.app.state.handlers
-    if not isinstance(found, Handlers):
-        raise TypeError("the application was started without handlers")
-    return found
+    resources: Resources = request.app.state.resources
+    return resources.handlers
 
 
 Use = Annotated[Handlers, Depends(handlers_of)]

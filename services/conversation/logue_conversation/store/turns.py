@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import exists, select
@@ -13,6 +14,18 @@ from logue_common.internal import StoredTurn, TurnInternals
 from logue_conversation.projection import TERMINAL
 from logue_conversation.tables import messages, turns
 
+
+@dataclass(frozen=True, slots=True)
+class FoundTurn:
+    """A turn and its place."""
+
+    turn: StoredTurn
+    #: None while its request is not stored.
+    sequence: int | None
+    #: The parent of its user message.
+    parent_id: str | None
+
+
 _REPLY = (
     messages.c.parent_id.label("reply_parent_id"),
     messages.c.content.label("reply_content"),
@@ -22,8 +35,8 @@ _REPLY = (
 
 async def get(
     connection: AsyncConnection, user_id: str, turn_id: str, conversation_id: str | None = None
-) -> tuple[StoredTurn, int | None] | None:
-    """The turn and its sequence (None while its request is not stored), if the user has it."""
+) -> FoundTurn | None:
+    """The turn, if the user has it."""
     reply = (messages.c.user_id == turns.c.user_id) & (messages.c.id == turns.c.reply_message_id)
     query = (
         select(turns, *_REPLY)
@@ -33,7 +46,7 @@ async def get(
     if conversation_id is not None:
         query = query.where(turns.c.conversation_id == conversation_id)
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else (_stored(row), row.sequence)
+    return None if row is None else FoundTurn(_stored(row), row.sequence, row.parent_id)
 
 
 async def is_answered(connection: AsyncConnection, user_id: str, conversation_id: str, turn_id: str) -> bool:
