@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from logue_devstack.apache_kafka import ApacheKafka, jar_folder, missing_tools
+from logue_devstack.apache_kafka import ApacheKafka, broker_settings, jar_folder, kafka_version, missing_tools
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.postgres import Postgres
+from logue_devstack.process import wait_until
 from logue_devstack.server import free_ports
 
 APACHE_REQUIRED = os.environ.get("LOGUE_REQUIRE_APACHE") == "1"
@@ -36,21 +40,56 @@ def noida_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NoidaBrok
 
 @pytest.fixture(scope="session")
 def apache_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    """A real Apache Kafka of our own; skipped with what it needs where it cannot run."""
+    """A real Apache Kafka as a process of our own; skipped with what it needs where it cannot run."""
     if (problem := missing_tools(jar_folder())) is not None:
-        pytest.skip(f"{problem} Or set LOGUE_TEST_KAFKA=host:port.")
+        pytest.skip(problem)
     port, controller_port = free_ports(2)
     with ApacheKafka(tmp_path_factory.mktemp("apache"), port, controller_port=controller_port) as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
-def apache_bootstrap(request: pytest.FixtureRequest) -> str:
-    """The bootstrap address of a real Apache Kafka: LOGUE_TEST_KAFKA, or our own."""
+def apache_bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a real Apache Kafka: LOGUE_TEST_KAFKA, a process of our own, or a container."""
     if EXTERNAL_KAFKA:
-        return EXTERNAL_KAFKA
-    broker: ApacheKafka = request.getfixturevalue("apache_broker")
-    return broker.bootstrap
+        yield EXTERNAL_KAFKA
+    elif (problem := missing_tools(jar_folder())) is None:
+        broker: ApacheKafka = request.getfixturevalue("apache_broker")
+        yield broker.bootstrap
+    elif docker_works():
+        with kafka_container() as bootstrap:
+            yield bootstrap
+    else:
+        pytest.skip(f"{problem} Docker would do too, or LOGUE_TEST_KAFKA=host:port.")
+
+
+def docker_works() -> bool:
+    """Whether there is a Docker daemon that we may use."""
+    return (
+        shutil.which("docker") is not None
+        and subprocess.run(["docker", "info"], check=False, capture_output=True).returncode == 0
+    )
+
+
+@contextmanager
+def kafka_container() -> Iterator[str]:
+    """Apache Kafka's own image, with the settings of the devstack; it only listens on loopback."""
+    port, controller_port = free_ports(2)
+    settings = broker_settings(port, controller_port)
+    settings["listeners"] = f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://127.0.0.1:{controller_port}"
+    options = [f"--env=KAFKA_{name.replace('.', '_').upper()}={value}" for name, value in settings.items()]
+    image = f"apache/kafka:{kafka_version()}"
+    run = ["docker", "run", "--rm", "--detach", f"--publish=127.0.0.1:{port}:{port}", *options, image]
+    container = subprocess.run(run, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
+    try:
+        # Docker's proxy accepts connections before Kafka does.
+        started = ["docker", "logs", container]
+        assert wait_until(
+            lambda: b"Kafka Server started" in subprocess.run(started, check=False, capture_output=True).stdout, 60
+        )
+        yield f"127.0.0.1:{port}"
+    finally:
+        subprocess.run(["docker", "stop", container], check=False, capture_output=True, timeout=60)
 
 
 @pytest.fixture(scope="session", params=["noida", pytest.param("apache", marks=pytest.mark.apache)])

@@ -55,7 +55,8 @@ class ApacheKafka(Server):
         """Fetches the jars and formats the storage, the first time."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         fetch_jars(self.jars, log=self.log, stopping=self.stopping)
-        self._properties.write_text(self._settings())
+        settings = broker_settings(self.port, self.controller_port) | {"log.dirs": str(self.data_dir / "log")}
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.data_dir / "log" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
             format_storage = ["format", "--cluster-id", f"L{cluster[1:]}", "--config", str(self._properties)]
@@ -90,32 +91,32 @@ class ApacheKafka(Server):
             death_signal=signal.SIGTERM,
         )
 
-    def _settings(self) -> str:
-        settings = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{LOOPBACK}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": str(self.data_dir / "log"),
-            "auto.create.topics.enable": "false",
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "8",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "4",
-            "share.coordinator.state.topic.replication.factor": "1",
-            "share.coordinator.state.topic.min.isr": "1",
-            "group.initial.rebalance.delay.ms": "0",
-            # After kill -9 the broker must wait until its former self's session is over: 9 s by default.
-            "broker.session.timeout.ms": "3000",
-            "broker.heartbeat.interval.ms": "1000",
-            "message.max.bytes": str(_MAX_MESSAGE_BYTES),
-            "replica.fetch.max.bytes": str(_MAX_MESSAGE_BYTES),
-        }
-        return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+def broker_settings(port: int, controller_port: int) -> dict[str, str]:
+    """server.properties of a single node on loopback, but for where its data is."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "8",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        # After kill -9 the broker must wait until its former self's session is over: 9 s by default.
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "1000",
+        "message.max.bytes": str(_MAX_MESSAGE_BYTES),
+        "replica.fetch.max.bytes": str(_MAX_MESSAGE_BYTES),
+    }
 
 
 def kafka_version() -> str:

@@ -199,7 +199,7 @@ def _gone(process: ProcessId) -> bool:
 
 def _greeting(gateway_urls: list[str], token: str) -> str:
     body = json.dumps({"message": "Hello! Who are you?"})
-    program = Path(sys.argv[0])
+    program = Path(sys.argv[0]).absolute()
     logue = shown(program) if program.is_relative_to(Path.cwd()) else "logue"
     return "\n".join(
         [
