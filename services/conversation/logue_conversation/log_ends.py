@@ -35,7 +35,12 @@ class LogEnds:
 
     async def partitions(self) -> int:
         """How many partitions each of the co-partitioned topics has."""
-        return await self._answer(self._count)
+        if not self._partitions:
+            found = await self._ask_admin(lambda admin: admin.describe_topics([CHAT_REQUESTED]), _ANSWER_SECONDS)
+            self._partitions = len(found[0]["partitions"]) if found else 0
+        if not self._partitions:
+            raise LogUnavailableError("The topics do not exist yet; run `python -m logue_common.topics`.")
+        return self._partitions
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset that the next record of each partition will get."""
@@ -50,16 +55,9 @@ class LogEnds:
     async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """What `group` has committed; partitions without a commit are left out."""
         wanted = list(partitions)
-        admin = AIOKafkaAdminClient(**self._options)
-        try:
-            async with asyncio.timeout(_ADMIN_SECONDS):
-                await admin.start()
-                found = await admin.list_consumer_group_offsets(group, partitions=wanted)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise LogUnavailableError(f"Kafka: {type(error).__name__}") from error
-        finally:
-            with contextlib.suppress(KafkaError, OSError):
-                await admin.close()
+        found = await self._ask_admin(
+            lambda admin: admin.list_consumer_group_offsets(group, partitions=wanted), _ADMIN_SECONDS
+        )
         return {partition: meta.offset for partition, meta in found.items() if meta.offset >= 0}
 
     async def close(self) -> None:
@@ -69,13 +67,17 @@ class LogEnds:
             with contextlib.suppress(KafkaError, OSError):
                 await consumer.stop()
 
-    async def _count(self, consumer: AIOKafkaConsumer) -> int:
-        if not self._partitions:
-            await consumer.topics()
-            self._partitions = len(consumer.partitions_for_topic(CHAT_REQUESTED) or ())
-        if not self._partitions:
-            raise LogUnavailableError("The topics do not exist yet; run `python -m logue_common.topics`.")
-        return self._partitions
+    async def _ask_admin(self, question: Callable[[AIOKafkaAdminClient], Awaitable[Any]], seconds: float) -> Any:
+        admin = AIOKafkaAdminClient(**self._options)
+        try:
+            async with asyncio.timeout(seconds):
+                await admin.start()
+                return await question(admin)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise LogUnavailableError(f"Kafka: {type(error).__name__}") from error
+        finally:
+            with contextlib.suppress(KafkaError, OSError):
+                await admin.close()
 
     async def _answer(self, question: Callable[[AIOKafkaConsumer], Awaitable[T]]) -> T:
         try:

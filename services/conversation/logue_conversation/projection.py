@@ -206,9 +206,9 @@ class Projection:
     def _requested_again(self, record: Logged, event: ChatRequested, turn: TurnRow) -> None:
         """A retry of the client, a redelivery, or the same turn again after the log lost the first copy."""
         self.ignored["redelivered"] += 1
-        if turn.is_over or record.partition != turn.request_partition:
+        if record.partition != turn.request_partition:
             return
-        if turn.request_offset is not None and record.offset < turn.request_offset:
+        if record.offset < (turn.request_offset or 0) and not turn.is_over:
             # A log only grows: this one lost its tail, and what the gateway waits for is what this copy says.
             turn.request_offset = turn.latest_request_offset = record.offset
             turn.reply_to = event.reply_to.model_dump()

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 from tests.integration.conversation.events import Turn
 from tests.integration.conversation.support import Service, eventually
@@ -18,6 +19,15 @@ from logue_common.internal import StoredTurn, TurnContext
 from logue_common.topics import CHAT_CANCELS, CHAT_DLQ, CHAT_REQUESTED, CONVERSATION_CHANGED
 
 
+async def partitions_of(service: Service, topic: str) -> list[int]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=service.bootstrap_servers)
+    await admin.start()
+    try:
+        return [partition["partition"] for partition in (await admin.describe_topics([topic]))[0]["partitions"]]
+    finally:
+        await admin.close()
+
+
 async def records_of(service: Service, topic: str, key: str) -> list[Any]:
     """Everything that the topic holds under this key."""
     consumer = AIOKafkaConsumer(
@@ -25,8 +35,7 @@ async def records_of(service: Service, topic: str, key: str) -> list[Any]:
     )
     await consumer.start()
     try:
-        await consumer.topics()
-        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        partitions = [TopicPartition(topic, p) for p in await partitions_of(service, topic)]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         found: list[Any] = []
