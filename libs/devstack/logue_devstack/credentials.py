@@ -47,14 +47,18 @@ def sign_token(secret: str, user_id: str, *, seconds: float = TOKEN_SECONDS) -> 
 def load_credentials(path: Path) -> Credentials:
     """Reads the file, or writes a new one (mode 600); what an older file lacks is added."""
     try:
-        credentials = Credentials.model_validate_json(path.read_bytes())
+        known = path.read_bytes()
+        credentials = Credentials.model_validate_json(known)
     except FileNotFoundError:
-        credentials = Credentials()
+        known, credentials = b"", Credentials()
     except ValidationError as error:
         raise DevstackError(f"{path} is damaged; `logue reset` starts afresh (and deletes the data).") from error
+    text = credentials.model_dump_json(indent=2)
+    if text.encode() == known:
+        return credentials
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".new")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(credentials.model_dump_json(indent=2))
+        file.write(text)
     partial.replace(path)
     return credentials
