@@ -26,7 +26,7 @@ def _canonical_id(value: str) -> str:
     return value
 
 
-Id = Annotated[str, AfterValidator(_canonical_id)]
+Id = Annotated[str, AfterValidator(_canonical_id), Field(json_schema_extra={"format": "uuid"})]
 MAX_USER_ID = 255
 UserId = Annotated[str, Field(min_length=1, max_length=MAX_USER_ID)]
 
