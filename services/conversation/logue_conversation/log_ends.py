@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from logue_common.topics import CHAT_REQUESTED
+from logue_conversation.clients import stop_client
 from logue_conversation.errors import LogUnavailableError
 
 T = TypeVar("T")
@@ -64,8 +65,7 @@ class LogEnds:
         """Close the connections."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(KafkaError, OSError):
-                await consumer.stop()
+            await stop_client(consumer)
 
     async def _ask_admin(self, question: Callable[[AIOKafkaAdminClient], Awaitable[Any]], seconds: float) -> Any:
         admin = AIOKafkaAdminClient(**self._options)
@@ -93,8 +93,7 @@ class LogEnds:
                 try:
                     await consumer.start()
                 except BaseException:
-                    with contextlib.suppress(KafkaError, OSError):
-                        await consumer.stop()
+                    await stop_client(consumer)
                     raise
                 self._consumer = consumer
             return self._consumer

@@ -131,6 +131,7 @@ class Reconciler:
         *,
         lost_after_seconds: float,
         interval_seconds: float,
+        writer_seconds: float = _WRITER_SECONDS,
     ) -> None:
         self._database = database
         self._ends = ends
@@ -139,6 +140,7 @@ class Reconciler:
         self._clock = clock
         self._lost_after = timedelta(seconds=lost_after_seconds)
         self._interval_seconds = interval_seconds
+        self._writer_seconds = writer_seconds
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -180,7 +182,7 @@ class Reconciler:
         if not gone:
             return 0
         replied = {TopicPartition(CHAT_REPLIED, partition) for partition in gone.values()}
-        if not await self._watch.wait_passed(await self._ends.ends(replied), _WRITER_SECONDS):
+        if not await self._watch.wait_passed(await self._ends.ends(replied), self._writer_seconds):
             return 0
         keys = [(turn.user_id, turn.id) for turn in gone]
         live = {(row.user_id, row.id) for row in await connection.execute(_STILL_LIVE, arrays(_KEY, keys))}

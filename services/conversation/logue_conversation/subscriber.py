@@ -17,6 +17,7 @@ from aiokafka.structs import TopicPartition
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_conversation import metrics
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
+from logue_conversation.clients import stop_client
 from logue_conversation.dead_letters import UNREADABLE, bury, class_of
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
 from logue_conversation.writer import Writer
@@ -99,8 +100,7 @@ class Subscriber:
                 _log.exception("writer_failed")
                 await self._pause(_RECONNECT_SECONDS)
             finally:
-                with contextlib.suppress(KafkaError, OSError):
-                    await consumer.stop()
+                await stop_client(consumer)
 
     async def _consume(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping.is_set():

@@ -12,6 +12,7 @@ from tests.integration.conversation.support import (
     TestClock,
     Urls,
     eventually,
+    is_ready,
     open_service,
     urls_of,
 )
@@ -65,7 +66,3 @@ async def service(urls: Urls, broker: str) -> AsyncIterator[Service]:
     async with open_service(urls, broker) as built:
         await eventually(lambda: is_ready(built))
         yield built
-
-
-async def is_ready(built: Service) -> bool:
-    return (await built.http.get("/readyz")).status_code == 200

@@ -137,3 +137,8 @@ async def eventually(condition: Callable[[], Awaitable[object]], seconds: float 
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.02)
+
+
+async def is_ready(built: Service) -> bool:
+    """As /readyz says."""
+    return (await built.http.get("/readyz")).status_code == 200

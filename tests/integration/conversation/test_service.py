@@ -7,44 +7,14 @@ import time
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.structs import TopicPartition
 from tests.integration.conversation.events import Turn
+from tests.integration.conversation.kafka import records_of
 from tests.integration.conversation.support import Service, eventually
 
 from logue_common.events import ChatCancelRequested, ConversationChanged, decode
 from logue_common.ids import new_id
 from logue_common.internal import StoredTurn, TurnContext
 from logue_common.topics import CHAT_CANCELS, CHAT_DLQ, CHAT_REQUESTED, CONVERSATION_CHANGED
-
-
-async def partitions_of(service: Service, topic: str) -> list[int]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=service.bootstrap_servers)
-    await admin.start()
-    try:
-        return [partition["partition"] for partition in (await admin.describe_topics([topic]))[0]["partitions"]]
-    finally:
-        await admin.close()
-
-
-async def records_of(service: Service, topic: str, key: str) -> list[Any]:
-    """Everything that the topic holds under this key."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=service.bootstrap_servers, group_id=None, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(topic, p) for p in await partitions_of(service, topic)]
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[Any] = []
-        while any([await consumer.position(p) < end for p, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=100)).values():
-                found += [record for record in records if record.key == key.encode()]
-        return found
-    finally:
-        await consumer.stop()
 
 
 async def test_what_was_just_published_is_read_back(service: Service) -> None:
@@ -94,13 +64,16 @@ async def test_a_deleted_conversation_stays_away_and_is_announced(service: Servi
     assert (await service.http.get(path)).json()["code"] == "conversation_not_found"
 
     async def announced() -> bool:
-        return len(await records_of(service, CHAT_CANCELS, turn.conversation_id)) == 1
+        return len(await records_of(service.bootstrap_servers, CHAT_CANCELS, turn.conversation_id)) == 1
 
     await eventually(announced)
-    cancel = decode(ChatCancelRequested, (await records_of(service, CHAT_CANCELS, turn.conversation_id))[0].value)
+    cancel = decode(
+        ChatCancelRequested, (await records_of(service.bootstrap_servers, CHAT_CANCELS, turn.conversation_id))[0].value
+    )
     assert (cancel.turn_id, cancel.reason, cancel.user_id) == (None, "conversation_deleted", turn.user_id)
     changes = [
-        decode(ConversationChanged, r.value) for r in await records_of(service, CONVERSATION_CHANGED, turn.user_id)
+        decode(ConversationChanged, r.value)
+        for r in await records_of(service.bootstrap_servers, CONVERSATION_CHANGED, turn.user_id)
     ]
     assert [change.change for change in changes] == ["conversation.created", "turn.started", "conversation.deleted"]
 
@@ -120,7 +93,7 @@ async def test_poison_and_foreign_records_are_buried_and_their_neighbours_stored
     await eventually(is_stored)
     assert len(await service.messages(turn)) == 2
     assert (await service.get("intruder", "/conversations")).json()["items"] == []
-    buried = await records_of(service, CHAT_DLQ, turn.conversation_id)
+    buried = await records_of(service.bootstrap_servers, CHAT_DLQ, turn.conversation_id)
     found = [{name: value.decode() for name, value in record.headers} for record in buried]
     assert sorted(headers["error_class"] for headers in found) == ["isolation", "sqlstate_22021", "unreadable"]
     assert {headers["original_topic"] for headers in found} == {CHAT_REQUESTED}
