@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from logue_common.clock import Clock, utc_now
@@ -49,24 +49,14 @@ class Resources:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Start everything, without waiting for anything; close it in reverse."""
-        self.authenticator.open()
-        self.store.open()
-        self.publisher.start()
-        self.live.tail.start()
-        self.changes.start()
-        self.replay.start()
-        self.streams.start(self.replay)
-        try:
+        """Start everything, without waiting for anything; close it in reverse, each whatever the others do."""
+        async with AsyncExitStack() as stack:
+            for part in (self.authenticator, self.store, self.publisher, self.live.tail, self.changes, self.replay):
+                stack.push_async_callback(part.close)
+                part.open()
+            stack.push_async_callback(self.streams.close)
+            self.streams.open(self.replay)
             yield
-        finally:
-            await self.streams.close()
-            await self.replay.close()
-            await self.changes.close()
-            await self.live.tail.close()
-            await self.publisher.close()
-            await self.store.close()
-            await self.authenticator.close()
 
 
 def bootstrap(settings: GatewaySettings, *, clock: Clock = utc_now) -> Resources:

@@ -18,6 +18,7 @@ OPEN_WAITERS = Gauge("logue_gateway_open_waiters", "Open streams and waiting req
 CLOSED_STREAMS = Counter("logue_gateway_closed_streams", "Streams closed, by cause", ["cause"])
 FRAMES = Counter("logue_gateway_frames", "Frames read, by reader and what became of them", ["reader", "result"])
 REPLAY_PASSES = Counter("logue_gateway_replay_passes", "Times that the replay reader moved back in a partition")
+STALLS = Counter("logue_gateway_stalls", "Times that a resuming client read slower than the log was replayed to it")
 RESCANS = Counter("logue_gateway_rescans", "Resumes that had to start from an earlier point of the log", ["cause"])
 STORE_CALLS = Counter("logue_gateway_store_calls", "Calls to the conversation service", ["route", "result"])
 JWKS_FETCHES = Counter("logue_gateway_jwks_fetches", "Fetches of the key set", ["result"])

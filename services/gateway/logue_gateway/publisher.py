@@ -32,7 +32,7 @@ class Publisher:
         self._waiting: asyncio.Queue[ChatCancelRequested] = asyncio.Queue(MAX_WAITING_CANCELS)
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Connect, and begin to deliver what waits."""
         self._producer.start()
         self._task = asyncio.create_task(self._deliver_waiting(), name="cancels")

@@ -59,7 +59,7 @@ class Streams:
             on_gap=lambda _: None,  # the next checkpoint heals, within seconds
         )
 
-    def start(self, replay: ReplayReader) -> None:
+    def open(self, replay: ReplayReader) -> None:
         """Begin to watch over the waiters."""
         self._replay = replay
         self._ticker = asyncio.create_task(self._tick_for_ever(), name="streams")
@@ -93,9 +93,11 @@ class Streams:
     def follow(self, waiter: Waiter, start: Start) -> None:
         """Feed `waiter` from the log, from `start` on, and then live."""
         self._enter(waiter)
-        assert self._replay is not None  # noqa: S101 (start() comes first)
+        assert self._replay is not None  # noqa: S101 (open() comes first)
         if not self._replay.is_connected:
             self._ask_store(waiter)
+        if isinstance(waiter, SseStream):
+            waiter.refill = lambda partition, offset: self.follow(waiter, Start(partition, offset, exact=True))
         self._replay.add(waiter, start)
 
     def await_store(self, waiter: Waiter) -> None:

@@ -89,7 +89,7 @@ class ReplayReader:
         self._task: asyncio.Task[None] | None = None
         self.is_connected = False
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Begin to connect, in the background."""
         self._task = asyncio.create_task(self._run(), name=self._client_id)
 
@@ -203,6 +203,8 @@ class ReplayReader:
                 wanted.append(rewinds[tp] if position is None else position)
                 partition.registry.remove(waiter)
                 partition.registry.add(waiter)
+                if waiter.catch_up_until is None:
+                    waiter.catch_up_until = ends[tp]
                 if position is None:
                     self._on_trouble(waiter, "lost")
                 elif start.exact:

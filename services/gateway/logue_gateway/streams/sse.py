@@ -52,6 +52,9 @@ class SseStream(Waiter):
         self.cause: str | None = None
         #: Interrupts a write that the client does not take; set by the response.
         self.interrupt: Callable[[], object] | None = None
+        #: Replays the log to this stream from (partition, offset) on; set by whoever replays.
+        self.refill: Callable[[int, int], None] | None = None
+        self._stalled = False
         self._ids = ids
         self._sieve = Sieve(seen.attempt, seen.n, shows_text=seen.attempt > 0)
         self._position = (seen.partition, seen.offset)
@@ -78,10 +81,10 @@ class SseStream(Waiter):
 
     def offer(self, record: FrameRecord) -> None:
         partition, offset, _, header, value = record
+        if self._stalled or self._is_full(offset):
+            return
         for shown in self._sieve.feed(header, value):
             self._write(shown, partition, offset if shown.covers else offset - 1)
-            if self.cause is not None:
-                return
         self._position = (partition, offset)
         if header.is_end:
             self._finish("end")
@@ -116,6 +119,25 @@ class SseStream(Waiter):
         """The client's connection took `chunk`."""
         self._pending_bytes -= len(chunk)
         self.written_at = now
+        if self._stalled and not self._pending and self.refill is not None:
+            self._stalled = False
+            partition, offset = self._position
+            self.refill(partition, offset + 1)
+
+    def _is_full(self, offset: int) -> bool:
+        """True when the record at `offset` must not be taken: because this stream stalls, or is closed just now.
+
+        A client that catches up gets old records at its own pace: the log keeps them. One that cannot follow what is
+        new is closed. One event may be larger than the bound, so the bound is on what came before it.
+        """
+        if self._pending_bytes < self._buffer_bytes:
+            return False
+        if self.refill is not None and self.catch_up_until is not None and offset < self.catch_up_until:
+            self._stalled = True
+            metrics.STALLS.inc()
+        else:
+            self._finish("slow")
+        return True
 
     def _write(self, shown: Shown, partition: int, offset: int) -> None:
         is_end = shown.kind in frames.END_KINDS
@@ -135,10 +157,6 @@ class SseStream(Waiter):
         )
 
     def _push(self, chunk: bytes) -> None:
-        if self._pending_bytes >= self._buffer_bytes:
-            # One event may be larger than the bound, so the bound is on what came before it.
-            self._finish("slow")
-            return
         self._pending.append(chunk)
         self._pending_bytes += len(chunk)
         self.wake.set()

@@ -109,7 +109,7 @@ class TailReader:
         #: Partition count of the topic, 0 until it is known.
         self.partition_count = 0
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Begin to connect and read, in the background."""
         self._task = asyncio.create_task(self._run(), name=self._client_id)
 

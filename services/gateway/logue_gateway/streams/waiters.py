@@ -40,6 +40,8 @@ class Waiter(ABC):
         self.ask_store_at = float("inf")
         #: The log is known to have decided the turn: the store will tell, so it is asked more often.
         self.decided = False
+        #: End of the log when a replay for it began: records before it may come faster than any client reads.
+        self.catch_up_until: int | None = None
         #: Frames missed are searched for in the log once; after that the next checkpoint heals.
         self.rescanned = False
 

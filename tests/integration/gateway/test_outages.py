@@ -1,0 +1,186 @@
+"""Slow clients, quiet turns, full houses; Kafka and the conversation service away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, assemble, bearer, events_of, make_topics
+
+from logue_devstack.noida import NoidaBroker
+from logue_devstack.server import free_ports
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+async def test_a_quiet_stream_is_kept_awake(kafka: str, agent: FakeAgent, store: FakeStore) -> None:
+    async with Gateway(kafka, store.url, gateway_heartbeat_seconds=0.3) as gateway:
+        await gateway.ready()
+        comments: list[str] = []
+        async with gateway.chat("hi") as response:
+            turn = await agent.turn()
+            await asyncio.sleep(1.2)  # the behaviour is about time that passes
+            await turn.delta("x")
+            await turn.complete()
+            events = [event async for event in events_of(response, comments=comments)]
+    assert 2 <= len(comments) <= 4
+    assert assemble(events) == "x"
+
+
+async def test_a_client_too_slow_is_closed_and_resumes(gateway: Gateway, agent: FakeAgent) -> None:
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    small.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", gateway.port))
+    reader, writer = await asyncio.open_connection(sock=small, limit=1024)
+    body = b'{"message": "hi", "stream": true}'
+    head = f"POST /api/ann/chat HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    turn = await agent.turn()
+    streams = gateway.resources.streams
+    async with asyncio.timeout(20):
+        while streams._waiters:
+            await turn.delta("x" * 32_000)
+    waiting = gateway.resources.settings.gateway_stream_buffer_bytes
+    assert len(turn.text) > waiting
+    received = b""
+    async with asyncio.timeout(20):
+        while chunk := await reader.read(65536):
+            received += chunk
+    writer.close()
+    await turn.delta("the end")
+    await turn.complete()
+    ids = [line[4:].strip() for line in received.split(b"\n") if line.startswith(b"id: ")]
+    rest = await gateway.resumed(turn.request.turn_id, ids[0].decode())  # turn.started
+    assert assemble(rest) == turn.text
+
+
+async def test_a_full_house_is_503_overloaded(kafka: str, agent: FakeAgent, store: FakeStore) -> None:
+    async with Gateway(kafka, store.url, gateway_max_streams=1) as gateway:
+        await gateway.ready()
+        async with gateway.chat("hi") as response:
+            turn = await agent.turn()
+            answer = await gateway.client.post("/api/ann/chat", json={"message": "hi"})
+            assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+            assert answer.headers["retry-after"] == "1"
+            await turn.complete()
+            _ = [event async for event in events_of(response)]
+        async with asyncio.timeout(5):
+            while (
+                await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers=ASYNC)
+            ).status_code != 202:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_client_that_is_gone_frees_its_place(gateway: Gateway, agent: FakeAgent) -> None:
+    async with gateway.chat("hi"):
+        await agent.turn()
+        assert len(gateway.resources.streams._waiters) == 1
+    async with asyncio.timeout(5):
+        while gateway.resources.streams._waiters:
+            await asyncio.sleep(0.01)
+    assert agent.cancels.empty()
+
+
+async def test_shutdown_ends_streams_and_waiting_requests(kafka: str, agent: FakeAgent, store: FakeStore) -> None:
+    async with Gateway(kafka, store.url) as gateway:
+        await gateway.ready()
+        asked = asyncio.create_task(gateway.client.post("/api/ann/chat", json={"message": "hi"}))
+        await agent.turn()
+        async with gateway.chat("hi") as response:
+            await agent.turn()
+            gateway.resources.streams.stop()
+            events = [event.event async for event in events_of(response)]
+        assert events == ["turn.started"]
+        assert (await asked).status_code == 202
+
+
+@pytest.fixture
+def noida(tmp_path: Path) -> NoidaBroker:
+    """A broker of the test's own, not started."""
+    return NoidaBroker(tmp_path / "broker", free_ports(1)[0])
+
+
+async def test_without_kafka_it_lives_says_so_and_recovers(noida: NoidaBroker, store: FakeStore) -> None:
+    async with Gateway(noida.bootstrap, store.url) as gateway:
+        assert (await gateway.client.get("/healthz")).status_code == 200
+        ready = await gateway.client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["dependencies"]["conversation"]["ok"]
+        assert not ready.json()["dependencies"]["kafka"]["ok"]
+        answer = await gateway.client.post("/api/ann/chat", json={"message": "hi"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"] == "1"
+        with noida:
+            await make_topics(noida.bootstrap)
+            await gateway.ready()
+            await _one_turn(noida, gateway)
+
+
+async def test_a_broker_that_restarts_in_mid_stream(noida: NoidaBroker, store: FakeStore) -> None:
+    with noida:
+        await make_topics(noida.bootstrap)
+        async with Gateway(noida.bootstrap, store.url) as gateway:
+            await gateway.ready()
+            agent = FakeAgent(noida.bootstrap)
+            await agent.start()
+            async with gateway.chat("hi") as response:
+                turn = await agent.turn()
+                stream = events_of(response)
+                await turn.delta("before ")
+                events = [await anext(stream), await anext(stream)]
+                await agent.stop()
+                noida.stop()
+                assert (await gateway.client.get("/readyz")).status_code == 503
+                noida.start()
+                agent = turn._agent = FakeAgent(noida.bootstrap)
+                await agent.start()
+                await gateway.ready()
+                await turn.delta("after")
+                await turn.complete()
+                async with asyncio.timeout(20):
+                    events += [event async for event in stream]
+            assert assemble(events) == "before after"
+            assert assemble(events[:1] + await gateway.resumed(turn.request.turn_id, events[0].id)) == "before after"
+            await agent.stop()
+            await _one_turn(noida, gateway)
+
+
+async def test_without_the_conversation_service(gateway: Gateway, agent: FakeAgent, store: FakeStore) -> None:
+    first = (await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers=ASYNC)).json()
+    await store.stop()
+    ready = await gateway.client.get("/readyz")
+    assert ready.status_code == 503
+    assert not ready.json()["dependencies"]["conversation"]["ok"]
+    for method, path in (
+        ("GET", "/api/ann/conversations"),
+        ("GET", f"/api/ann/turns/{first['turn_id']}"),
+    ):
+        answer = await gateway.client.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"] == "1"
+    # What this instance knows goes on.
+    body = {"message": "more", "conversation_id": first["conversation_id"]}
+    assert (await gateway.client.post("/api/ann/chat", json=body, headers=ASYNC)).status_code == 202
+    await store.start()
+    assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+async def _one_turn(noida: NoidaBroker, gateway: Gateway) -> None:
+    agent = FakeAgent(noida.bootstrap)
+    await agent.start()
+    try:
+        async with asyncio.timeout(20):
+            asked: asyncio.Task[httpx.Response] = asyncio.create_task(
+                gateway.client.post("/api/ann/chat", json={"message": "hi"})
+            )
+            turn = await agent.turn()
+            await turn.delta("yes")
+            await turn.complete()
+            assert (await asked).json()["message"]["content"] == "yes"
+    finally:
+        await agent.stop()
