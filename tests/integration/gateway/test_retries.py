@@ -7,8 +7,11 @@ import asyncio
 import pytest
 from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, assemble, events_of
 
+from logue_common.clock import utc_now
+from logue_common.events import ConversationChanged, encode
 from logue_common.ids import derived_id, new_id
 from logue_common.producer import DeliveryUnknownError, NotSentError
+from logue_common.topics import CONVERSATION_CHANGED
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -150,10 +153,6 @@ async def test_an_unconfirmed_turn_is_accept_unknown_and_cancelled_when_the_brok
 
 
 async def test_a_deleted_conversation_is_asked_for_again(gateway: Gateway, agent: FakeAgent, store: FakeStore) -> None:
-    from logue_common.clock import utc_now
-    from logue_common.events import ConversationChanged, encode
-    from logue_common.topics import CONVERSATION_CHANGED
-
     asked = (await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers=ASYNC)).json()
     conversation = asked["conversation_id"]
     assert ("ann", conversation) in gateway.resources.owned
