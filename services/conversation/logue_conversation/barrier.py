@@ -45,6 +45,7 @@ class PositionWatch:
             await asyncio.wait({running})  # began before we came: what it saw may be too old
         if self._looking is None or self._looking is running or self._looking.done():
             self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(_retrieve)
         return await asyncio.shield(self._looking)
 
     async def wait_passed(self, targets: Positions, seconds: float) -> bool:
@@ -59,6 +60,11 @@ class PositionWatch:
     async def _look(self) -> Positions:
         rows = await self._database.as_nobody(lambda connection: connection.execute(_POSITIONS))
         return {TopicPartition(row.topic, row.partition): row.next_offset for row in rows}
+
+
+def _retrieve(look: asyncio.Task[Positions]) -> None:
+    if not look.cancelled():
+        look.exception()  # every waiter may be gone
 
 
 class Barrier:

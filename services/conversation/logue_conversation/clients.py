@@ -22,8 +22,8 @@ class Stoppable(Protocol):
 async def stop_client(client: Stoppable) -> None:
     """Stop `client`, whatever becomes of it.
 
-    In a task of its own: with a broker away, aiokafka lets the cancellation of its own fetches escape from `stop`, which
-    would look like a cancellation of ours.
+    In a task of its own: with a broker away, aiokafka lets the cancellation of its own fetches escape from `stop`,
+    which would look like a cancellation of ours.
     """
     stopping = asyncio.create_task(client.stop())
     done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -57,6 +57,7 @@ class Subscriber:
         self._stored = stored
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._in_group = False
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         #: Polls that were taken to stay in the group while the store was away.
@@ -76,7 +77,6 @@ class Subscriber:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             consumer = AIOKafkaConsumer(
-                *TOPICS,
                 **self._options,
                 client_id="logue-conversation-writer",
                 group_id=GROUP,
@@ -85,6 +85,8 @@ class Subscriber:
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
             )
             try:
+                self._in_group = False
+                consumer.subscribe(TOPICS, listener=_Joined(self._joined))
                 await consumer.start()
                 self._positioned.clear()
                 self._waiting.clear()
@@ -113,7 +115,13 @@ class Subscriber:
                 await self._store(consumer, decode_poll(polled))
             else:
                 await self._store_idle_positions(consumer)
-            self.trouble = None if consumer.assignment() else "no partition is assigned"
+            # Without a partition too, where there are more replicas than partitions: this one still answers.
+            self.trouble = None if self._in_group else "has not joined its group yet"
+
+    def _joined(self) -> None:
+        self._in_group = True
+        # Whoever had the partitions meanwhile may have gone on, or the log may be another one.
+        self._positioned.clear()
 
     async def _store(self, consumer: AIOKafkaConsumer, decoded: Decoded) -> None:
         for record, error in decoded.unreadable:
@@ -203,6 +211,20 @@ class Subscriber:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+class _Joined(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells when the group has given this member its partitions."""
+
+    def __init__(self, joined: Callable[[], None]) -> None:
+        self._joined = joined
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Nothing to do: a batch in hand is stored all the same, and stored again by the next owner."""
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # noqa: ARG002
+        """Also called with no partition."""
+        self._joined()
 
 
 def _backoff() -> Iterator[float]:

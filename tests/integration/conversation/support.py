@@ -69,6 +69,20 @@ class Databases:
     relay: Database
 
 
+async def publish(producer: Producer, *events: Event) -> list[RecordMetadata]:
+    """Send events one after the other, as gateway and agent do."""
+    topic_of: dict[type[Event], str] = {**TOPIC_OF, ChatCancelRequested: CHAT_CANCELS}
+    return [
+        await producer.send(
+            topic_of[type(event)],
+            key=event.conversation_id,
+            value=encode(event),
+            headers=event_headers(event, source="test", at=NOON),
+        )
+        for event in events
+    ]
+
+
 TOKEN = "an-internal-token-for-tests"
 
 
@@ -83,16 +97,7 @@ class Service:
 
     async def publish(self, *events: Event) -> list[RecordMetadata]:
         """Send and wait for the broker."""
-        topic_of = {**TOPIC_OF, ChatCancelRequested: CHAT_CANCELS}
-        return [
-            await self.producer.send(
-                topic_of[type(event)],  # type: ignore[index]
-                key=event.conversation_id,
-                value=encode(event),
-                headers=event_headers(event, source="test", at=NOON),
-            )
-            for event in events
-        ]
+        return await publish(self.producer, *events)
 
     async def get(self, user_id: str, path: str, **params: object) -> httpx.Response:
         """GET below the user's prefix."""

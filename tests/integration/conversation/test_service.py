@@ -202,6 +202,13 @@ async def test_a_conversation_is_patched(service: Service) -> None:
     assert (await service.http.get(path, params={"limit": 101})).status_code == 422
 
 
+async def test_a_record_of_nearly_the_largest_size_is_stored(service: Service) -> None:
+    turn = Turn(user_id=f"user-{new_id()}", reply="0123456789abcdef" * 220_000)
+    await service.publish(turn.requested(), turn.replied())
+    items = await service.messages(turn, after_turn=turn.turn_id)
+    assert items[1]["content"] == turn.reply
+
+
 async def test_only_services_with_the_token_are_served(service: Service) -> None:
     for headers in ({"Authorization": "Bearer wrong"}, {"Authorization": ""}):
         refused = await service.http.get("/internal/users/u/conversations", headers=headers)

@@ -15,7 +15,10 @@ from logue_common.ids import new_id
 from logue_conversation.api.bodies import invalid
 from logue_conversation.errors import DataRejectedError, LogUnavailableError, StoreUnavailableError
 
-_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
+_ROUTER_PROBLEMS = {
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take that method; `Allow` names those that it takes."),
+}
 _UNAVAILABLE = "Stored conversations cannot be read now. Try again in a moment."
 
 _log = structlog.get_logger(__name__)
@@ -56,9 +59,9 @@ def install(app: FastAPI) -> None:
 
     async def of_router(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        code = _CODE_OF_STATUS.get(status, "bad_request")
+        code, detail = _ROUTER_PROBLEMS.get(status, ("bad_request", "The request cannot be understood."))
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-        return respond(request, ProblemError(code, "There is nothing at this address.", headers=headers))
+        return respond(request, ProblemError(code, detail, headers=headers))
 
     async def of_defect(request: Request, error: Exception) -> Response:
         _log.error("request_failed", exc_info=error)
