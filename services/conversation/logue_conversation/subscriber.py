@@ -34,6 +34,8 @@ _LONGEST_RETRY_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 #: Time to learn the position of a partition that has no record for us.
 _POSITION_SECONDS = 2.0
+#: Between two assertions of all positions; well below what a reader is willing to wait.
+_ASSERT_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +60,7 @@ class Subscriber:
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
+        self._assert_at = 0.0
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         #: Polls that were taken to stay in the group while the store was away.
@@ -113,8 +116,7 @@ class Subscriber:
             self._positioned &= consumer.assignment()
             if polled:
                 await self._store(consumer, decode_poll(polled))
-            else:
-                await self._store_idle_positions(consumer)
+            await self._assert_positions(consumer)
             # Without a partition too, where there are more replicas than partitions: this one still answers.
             self.trouble = None if self._in_group else "has not joined its group yet"
 
@@ -179,23 +181,26 @@ class Subscriber:
         finally:
             consumer.resume(*(assignment & consumer.assignment()))
 
-    async def _store_idle_positions(self, consumer: AIOKafkaConsumer) -> None:
-        """After an assignment: say where the writer stands in partitions that have nothing for it.
+    async def _assert_positions(self, consumer: AIOKafkaConsumer) -> None:
+        """Say where the writer stands in each of its partitions, also in those that have nothing for it.
 
-        Otherwise nobody could tell an empty partition from one that was never read, nor, when a broker lost its tail, a
-        position beyond the new end from a true one.
+        Otherwise nobody could tell an empty partition from one that was never read. Repeated, because the position in
+        the store may be wrong: a former owner's last batch may have set it back, or the broker may have lost its tail.
         """
-        unknown = consumer.assignment() - self._positioned
-        if not unknown:
+        assigned = consumer.assignment()
+        is_due = asyncio.get_running_loop().time() >= self._assert_at
+        # While polls wait, the consumer is further than the store.
+        if self._waiting or not (is_due or assigned - self._positioned):
             return
         positions: dict[TopicPartition, int] = {}
-        for partition in unknown:
+        for partition in assigned:
             try:
                 positions[partition] = await asyncio.wait_for(consumer.position(partition), _POSITION_SECONDS)
             except (TimeoutError, IllegalStateError):
                 return
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
-        self._positioned |= unknown
+        self._positioned |= assigned
+        self._assert_at = asyncio.get_running_loop().time() + _ASSERT_SECONDS
 
     async def _commit(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
         mine = consumer.assignment()

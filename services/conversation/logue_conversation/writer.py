@@ -106,7 +106,9 @@ _POSITION = [log_positions.c.topic, log_positions.c.partition, log_positions.c.n
 _insert_positions = insert_rows(_POSITION)
 # Not the greater one: when a broker lost its tail, the writer starts over and its position is what it says.
 _STORE_POSITIONS = _insert_positions.on_conflict_do_update(
-    index_elements=_POSITION[:2], set_={"next_offset": _insert_positions.excluded.next_offset}
+    index_elements=_POSITION[:2],
+    set_={"next_offset": _insert_positions.excluded.next_offset},
+    where=log_positions.c.next_offset != _insert_positions.excluded.next_offset,
 )
 
 
@@ -126,7 +128,8 @@ class Writer:
             metrics.IGNORED.labels(reason).inc(count)
         for topic, count in Counter(logged.topic for logged in batch.events).items():
             metrics.RECORDS.labels(topic).inc(count)
-        metrics.BATCH_RECORDS.observe(len(batch.events))
+        if batch.events:
+            metrics.BATCH_RECORDS.observe(len(batch.events))
         metrics.BATCH_SECONDS.observe(time.monotonic() - started)
         metrics.LAST_STORED.set_to_current_time()
 

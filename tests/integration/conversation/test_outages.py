@@ -6,12 +6,14 @@ import asyncio
 import time
 from pathlib import Path
 
+from aiokafka.structs import TopicPartition
 from tests.integration.conversation.events import Turn
 from tests.integration.conversation.support import Service, Urls, eventually, is_ready, open_service, urls_of
 
 from logue_common.ids import new_id
 from logue_common.settings import KafkaSettings, TopicSettings
 from logue_common.topics import ensure_topics
+from logue_conversation.batches import Batch
 from logue_conversation.migrate import migrate
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.postgres import Postgres
@@ -73,6 +75,15 @@ async def test_it_starts_without_kafka_and_recovers(tmp_path: Path, urls: Urls) 
             await service.publish(turn.requested())
             assert (await service.get(turn.user_id, f"/turns/{turn.turn_id}")).status_code == 200
             assert (await service.get("u", f"/conversations/{new_id()}")).status_code == 404
+
+
+async def test_a_position_that_a_late_writer_set_back_is_put_right(service: Service) -> None:
+    turn = Turn(user_id=f"user-{new_id()}")
+    [sent] = await service.publish(turn.requested())
+    assert (await service.get(turn.user_id, f"/turns/{turn.turn_id}")).status_code == 200
+    late = Batch([], {TopicPartition(sent.topic, sent.partition): sent.offset})
+    await service.resources.subscriber._writer.store(late)
+    assert (await service.get(turn.user_id, f"/turns/{new_id()}")).status_code == 404
 
 
 async def test_a_stalled_writer_is_503_and_never_404(service: Service) -> None:
