@@ -15,6 +15,7 @@ from typing import Self
 from logue_devstack.blueprint import Blueprint, BrokerKind, kind_of
 from logue_devstack.credentials import TOKEN_SECONDS, load_credentials
 from logue_devstack.errors import DevstackError, InterruptedStartError
+from logue_devstack.membership import SESSION_SECONDS, expire_members
 from logue_devstack.ports import Ports
 from logue_devstack.process import ProcessId, run, shown, wait_until
 from logue_devstack.server import LOOPBACK, Server
@@ -64,11 +65,12 @@ class Stack:
             service_environment=service_environment or {},
         )
         self._report = report
-        self._watcher = Watcher(self._start_again, report) if restart_crashed else None
+        self._watcher = Watcher(self._start_again, report, self._expire_members) if restart_crashed else None
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._state_lock = threading.Lock()
         self._held = ExitStack()
+        self._paused: dict[str, threading.Timer] = {}
 
     # What there is
 
@@ -146,7 +148,9 @@ class Stack:
         with self._locks[self.server(name).name]:
             if self._watcher is not None and not restart:
                 self._watcher.forget(name)
-            self.server(name).kill()
+            server = self.server(name)
+            server.kill()
+            self._expire_members(server)
 
     def stop_one(self, name: str) -> None:
         """Ends it gracefully; it stays down until `start_one`."""
@@ -170,11 +174,18 @@ class Stack:
         self.start_one(name)
 
     def pause(self, name: str) -> None:
-        """SIGSTOP, as if its machine froze."""
-        self.server(name).pause()
+        """SIGSTOP, as if its machine froze: after its session timeout its group goes on without it."""
+        server = self.server(name)
+        server.pause()
+        timer = threading.Timer(SESSION_SECONDS, self._expire_members, (server,))
+        timer.daemon = True
+        self._paused[name] = timer
+        timer.start()
 
     def resume(self, name: str) -> None:
         """SIGCONT after `pause`."""
+        if (timer := self._paused.pop(name, None)) is not None:
+            timer.cancel()
         self.server(name).resume()
 
     def wait_ready(self, *names: str) -> None:
@@ -184,6 +195,11 @@ class Stack:
                 self.start_one(name)
 
     # How it is done
+
+    def _expire_members(self, server: Server) -> None:
+        """A real Kafka does this by itself."""
+        if self.blueprint.broker is BrokerKind.NOIDA and server.child is not None:
+            expire_members(self.kafka_bootstrap, server.child.id.pid)
 
     @property
     def _state_file(self) -> Path:

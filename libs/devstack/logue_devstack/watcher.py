@@ -35,8 +35,14 @@ class Backoff:
 class Watcher:
     """A thread that looks after the servers given to `start` and `watch`, until `forget` or `stop`."""
 
-    def __init__(self, start_again: Callable[[str], None], report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        start_again: Callable[[str], None],
+        report: Callable[[str], None],
+        on_death: Callable[[Server], None] = lambda _: None,
+    ) -> None:
         self._start_again = start_again
+        self._on_death = on_death
         self._report = report
         self._watched: dict[str, Server] = {}
         self._backoffs: dict[str, Backoff] = {}
@@ -82,6 +88,7 @@ class Watcher:
         code = child.returncode() if child else None
         log = shown(child.log) if child else "its log"
         self._report(f"! {server.name} ended (exit code {code}); starting it again in {delay:.1f} s. See {log}")
+        self._on_death(server)
 
     def _restart(self, name: str) -> None:
         if name not in self._watched:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -47,6 +48,8 @@ _POLL_MS = 200
 _COMMIT_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 2.0
 _RECONNECT_SECONDS = 1.0
+#: Leaving a group that is being rebalanced may never be answered.
+_LEAVE_SECONDS = 5.0
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
 #: Fetched and undecided turns, as a multiple of the concurrency, at which fetching requests pauses and goes on.
@@ -180,7 +183,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._consumer = consumer = AIOKafkaConsumer(
             **self._settings.client_options(),
             group_id=self._settings.agent_group,
-            client_id="logue-agent",
+            client_id=f"logue-agent-{os.getpid()}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=[RangePartitionAssignor],
@@ -304,8 +307,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             self._restore = None
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(KafkaError, OSError):
-                await consumer.stop()
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                await asyncio.wait_for(consumer.stop(), _LEAVE_SECONDS)
         self._let_go(set(self._owned))
         self._generation = 0
         self._restoring.clear()

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +43,7 @@ from logue_common.topics import (
 )
 from logue_devstack.demo_model.app import DemoModel
 from logue_devstack.demo_model.knobs import Knobs
+from logue_devstack.membership import expire
 from logue_devstack.server import free_ports
 
 
@@ -280,3 +286,68 @@ def context_of(*contents: str) -> TurnContext:
         messages.append(ContextMessage(id=new_id(), parent_id=parent, role=role, content=content))
     parent_id = messages[-1].id if messages else None
     return TurnContext(parent_id=parent_id, messages=messages, status="queued")
+
+
+class AgentProcess:
+    """An agent in a process of its own, which a test may kill or freeze."""
+
+    def __init__(self, rig: Rig, **environment: str) -> None:
+        self.rig = rig
+        [self.port] = free_ports(1)
+        settings = rig.settings()
+        variables = {
+            "LOGUE_KAFKA_BOOTSTRAP": rig.bootstrap,
+            "LOGUE_CONVERSATION_URL": rig.store_url,
+            "LOGUE_INTERNAL_TOKEN": settings.internal_token.get_secret_value(),
+            "LOGUE_AGENT_GROUP": rig.group,
+            "LOGUE_AGENT_PORT": str(self.port),
+            "OPENAI_BASE_URL": f"{rig.model_url}/v1",
+            "OPENAI_API_KEY": "none",
+        }
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "logue_agent"],
+            env=os.environ | variables | environment,
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    async def ready(self, seconds: float = 30.0) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with aiohttp.ClientSession() as session:
+            while asyncio.get_running_loop().time() < deadline:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"http://127.0.0.1:{self.port}/readyz") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"the agent did not become ready: {self.output()}")
+
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode()[-4000:]
+
+    def signal(self, signum: signal.Signals) -> None:
+        self.process.send_signal(signum)
+
+    async def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self.log.close()
+        await self.expire()
+
+    async def expire(self) -> None:
+        """Its session timeout passes at once: the stand-in broker would wait for ever."""
+        await expire(self.rig.bootstrap, self.process.pid, (self.rig.group,))
+
+
+@contextlib.asynccontextmanager
+async def agent_process(rig: Rig, **environment: str) -> AsyncIterator[AgentProcess]:
+    """A started agent process, ready; killed in the end."""
+    agent = AgentProcess(rig, **environment)
+    try:
+        await agent.ready()
+        yield agent
+    finally:
+        await agent.kill()

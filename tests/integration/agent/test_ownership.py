@@ -1,0 +1,111 @@
+"""Partitions that move between agents: nothing decided runs again, nothing that stays is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+from tests.integration.agent.rig import Rig, agent_process
+
+from logue_common.ids import new_id
+from logue_common.topics import CHAT_REQUESTED
+
+
+def calls_of(calls: dict[str, int], mark: str) -> dict[str, int]:
+    return {text: count for text, count in calls.items() if mark in text}
+
+
+async def test_ten_rebalances_and_a_killed_agent_call_the_model_once_for_each_finished_turn(rig: Rig) -> None:
+    """One slow turn per partition holds the commit back, so that every takeover finds hundreds of finished turns."""
+    mark = new_id()
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(agent_process(rig))
+        await stack.enter_async_context(agent_process(rig))
+        slow = [await rig.ask(f"slow {mark} {n} {{{{tokens=60 gap=0.5}}}}") for n in range(24)]
+        quick = [await rig.ask(f"quick {mark} {n} {{{{tokens=2}}}}") for n in range(300)]
+        for request in quick:
+            await rig.end_of(request, 30)
+        for _ in range(5):
+            async with rig.agent():
+                await asyncio.sleep(0.2)
+        calls = calls_of(await rig.model_calls(), mark)
+        assert set(calls.values()) == {1}, "ten rebalances ran no turn twice, not even a running one"
+        await first.kill()
+        for request in slow:
+            await rig.end_of(request, 60)
+    calls = calls_of(await rig.model_calls(), mark)
+    again = {text for text, count in calls.items() if count > 1}
+    assert all(text.startswith("slow") for text in again), "no finished turn ran again"
+    assert max(calls.values()) <= 2
+    for request in [*slow, *quick]:
+        assert len(rig.outcomes[request.turn_id]) >= 1
+        contents = {outcome.message.content for outcome in rig.outcomes[request.turn_id]}
+        assert len(contents) == 1
+
+
+async def test_a_paused_agent_that_wakes_after_the_takeover_changes_nothing(rig: Rig) -> None:
+    async with agent_process(rig) as paused:
+        request = await rig.ask("paused {{tokens=40 gap=0.05}}")
+        await rig.until(lambda: len(rig.frames[request.turn_id]) > 3)
+        paused.signal(signal.SIGSTOP)
+        await paused.expire()
+        async with rig.agent():
+            end = await rig.end_of(request, 30)
+            paused.signal(signal.SIGCONT)
+            again = await rig.ask("after {{tokens=2}}", conversation_id=request.conversation_id)
+            await rig.end_of(again, 30)
+    outcomes = rig.outcomes[request.turn_id]
+    assert end.data["message"]["content"] == outcomes[0].message.content
+    attempts = [frame.header.attempt for frame in rig.frames[request.turn_id]]
+    assert max(attempts) > attempts[0]
+    assert any(frame.header.kind == "message.reset" for frame in rig.frames[request.turn_id])
+
+
+async def test_an_agent_told_to_stop_finishes_what_runs_and_hands_over_the_rest(rig: Rig) -> None:
+    async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="10") as leaving:
+        running = await rig.ask("running {{tokens=20 gap=0.05}}")
+        waiting = await rig.ask("waiting {{tokens=2}}", conversation_id=running.conversation_id)
+        await rig.until(lambda: len(rig.frames[running.turn_id]) > 3)
+        leaving.signal(signal.SIGTERM)
+        await rig.end_of(running)
+        await asyncio.to_thread(leaving.process.wait, 10)
+        assert rig.frames[waiting.turn_id][-1].header.kind == "turn.queued"
+        rig.store.down = True
+        async with rig.agent():
+            assert (await rig.end_of(waiting, 20)).data["code"] == "context_unavailable"
+    assert {frame.header.attempt for frame in rig.frames[running.turn_id]} == {
+        rig.frames[running.turn_id][0].header.attempt
+    }
+
+
+async def test_turns_that_were_accepted_while_no_agent_ran_are_answered_in_order(rig: Rig) -> None:
+    first = rig.request("first {{tokens=2}}")
+    await rig.publish(CHAT_REQUESTED, first)
+    others = [await rig.ask(f"{n} {{{{context}}}}", conversation_id=first.conversation_id) for n in range(5)]
+    async with rig.agent():
+        ends = [await rig.end_of(request) for request in others]
+    finished = [rig.outcomes[request.turn_id][0].finished_at for request in [first, *others]]
+    assert finished == sorted(finished)
+    assert all(end.header.kind == "message.completed" for end in ends)
+
+
+async def test_a_decided_turn_of_a_dead_owner_gets_its_end_frame_again(rig: Rig) -> None:
+    async with agent_process(rig) as dead:
+        holding = await rig.ask("holds the commit back {{tokens=30 gap=0.3}}")
+        done = rig.request("done {{tokens=2}}", conversation_id=holding.conversation_id)
+        others = [await rig.ask(f"other {n} {{{{tokens=2}}}}") for n in range(60)]
+        for request in others:
+            await rig.end_of(request)
+        await asyncio.sleep(1.2)
+        await dead.kill()
+    ends_before = {request.turn_id: rig.kinds(request).count("message.completed") for request in others}
+    async with rig.agent():
+        await rig.cancel(holding)
+        await rig.end_of(holding, 20)
+        await rig.publish(CHAT_REQUESTED, done)
+        await rig.end_of(done, 20)
+    repeated = [r for r in others if rig.kinds(r).count("message.completed") > ends_before[r.turn_id]]
+    assert len({request.turn_id for request in repeated}) == len(repeated)
+    for request in others:
+        assert len(rig.outcomes[request.turn_id]) == 1
