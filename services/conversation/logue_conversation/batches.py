@@ -30,7 +30,10 @@ class Record(Protocol):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names may repeat."""
 
 
 @dataclass(frozen=True, slots=True)

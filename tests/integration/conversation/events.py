@@ -9,14 +9,18 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from logue_common.errors import problem
-from logue_common.events import AttemptStarted, ChatReplied, ChatRequested, ReplyMessage, ReplyTo, Usage
+from logue_common.events import AttemptStarted, ChatReplied, ChatRequested, Event, ReplyMessage, ReplyTo, Usage
 from logue_common.ids import derived_id, new_id
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED, CHAT_REQUESTED
 from logue_conversation.batches import Batch
 from logue_conversation.projection import Logged, TurnEvent
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-TOPIC_OF = {ChatRequested: CHAT_REQUESTED, AttemptStarted: CHAT_PROGRESSED, ChatReplied: CHAT_REPLIED}
+TOPIC_OF: dict[type[Event], str] = {
+    ChatRequested: CHAT_REQUESTED,
+    AttemptStarted: CHAT_PROGRESSED,
+    ChatReplied: CHAT_REPLIED,
+}
 
 
 @dataclass

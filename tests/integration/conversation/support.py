@@ -71,7 +71,8 @@ class Databases:
 
 async def publish(producer: Producer, *events: Event) -> list[RecordMetadata]:
     """Send events one after the other, as gateway and agent do."""
-    topic_of: dict[type[Event], str] = {**TOPIC_OF, ChatCancelRequested: CHAT_CANCELS}
+    topic_of: dict[type[Event], str] = {ChatCancelRequested: CHAT_CANCELS}
+    topic_of.update(TOPIC_OF)
     return [
         await producer.send(
             topic_of[type(event)],

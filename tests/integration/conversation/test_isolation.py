@@ -50,7 +50,7 @@ async def test_another_user_and_nobody_see_no_row(turn: Turn, databases: Databas
 @pytest.mark.parametrize("statement", ATTEMPTS)
 async def test_another_user_changes_no_row(turn: Turn, databases: Databases, statement: str) -> None:
     async def attack(connection: Any) -> int:
-        return (await connection.execute(text(statement))).rowcount
+        return int((await connection.execute(text(statement))).rowcount)
 
     assert await databases.api.as_user("attacker", attack) == 0
     assert (await counts(databases.api, "victim"))["messages"] == 2
