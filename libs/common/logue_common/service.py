@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
 def serve(app: Any, *, host: str, port: int, on_stop: Callable[[], None] | None = None) -> None:
     """Serve `app` until SIGTERM or SIGINT. `on_stop` is called first thing then."""
     server = Server(config(app, host=host, port=port), on_stop)
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has shut down
+        server.run()
     if not server.started:
         sys.exit(STARTUP_FAILED)

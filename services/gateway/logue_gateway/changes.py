@@ -12,6 +12,9 @@ from logue_common.topics import CONVERSATION_CHANGED
 from logue_gateway.memory import OwnedConversations
 from logue_gateway.streams.tail import TailReader
 
+#: Nobody waits for these records, and they are rare.
+_FETCH_WAIT_MS = 500
+
 
 def changes_reader(options: dict[str, Any], index: int, owned: OwnedConversations) -> TailReader:
     """Purges `owned` of conversations that were deleted through any gateway."""
@@ -30,4 +33,5 @@ def changes_reader(options: dict[str, Any], index: int, owned: OwnedConversation
         client_id=f"gateway-{index}-changes",
         choose=lambda total: list(range(total)),
         on_record=on_record,
+        fetch_wait_ms=_FETCH_WAIT_MS,
     )

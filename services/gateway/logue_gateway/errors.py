@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-import structlog
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -25,8 +24,6 @@ from logue_common.errors import PROBLEM_JSON, LogueError, Problem, ProblemError,
 #: What clients that must come back are told, in seconds.
 RETRY_AFTER = "1"
 _RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-
-_log = structlog.get_logger(__name__)
 
 
 class TokenError(LogueError):
@@ -115,9 +112,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return problem_response(request.scope, found, headers)
 
 
-async def on_unexpected(request: Request, error: Exception) -> Response:
-    """Handler of everything else: a defect of ours."""
-    _log.error("request_failed", correlation_id=correlation_id(request.scope), exc_info=error)
+async def on_unexpected(request: Request, _error: Exception) -> Response:
+    """Handler of everything else: a defect of ours, which the outermost middleware logs."""
     return problem_response(
-        request.scope, problem("internal_error", "Something went wrong on our side. Try again; nothing was changed.")
+        request.scope, problem("internal_error", "Something went wrong on our side. Try again in a moment.")
     )

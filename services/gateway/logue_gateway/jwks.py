@@ -14,6 +14,7 @@ import structlog
 
 from logue_gateway import metrics
 from logue_gateway.errors import UnknownKeyError
+from logue_gateway.tasks import end
 
 REFRESH_SECONDS = 300.0
 #: After a failed fetch, and between two fetches that unknown key ids ask for.
@@ -107,11 +108,9 @@ class JwksClient:
 
     async def close(self) -> None:
         """Stop fetching."""
-        for task in (self._task, self._fetching):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await end(self._task)
+        if self._fetching is not None:
+            self._fetching.cancel()
         if self._session is not None:
             await self._session.close()
 

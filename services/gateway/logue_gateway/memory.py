@@ -53,6 +53,12 @@ class TurnMemory:
         if (turn := self._turns.get((user_id, turn_id))) is not None:
             turn.over = True
 
+    def move(self, user_id: str, turn_id: str, request_id: str | None, partition: int, offset: int) -> None:
+        """The lane says that the request's turn streams elsewhere: whoever joins it here goes there at once."""
+        turn = self._turns.get((user_id, turn_id))
+        if turn is not None and turn.reply_to.request_id == request_id:
+            turn.reply_to = ReplyTo(partition=partition, offset=offset, request_id=turn.reply_to.request_id)
+
 
 class OwnedConversations:
     """Pairs (user, conversation) that are known to belong together. Ownership never changes; deletion purges."""

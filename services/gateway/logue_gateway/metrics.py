@@ -22,3 +22,4 @@ STALLS = Counter("logue_gateway_stalls", "Times that a resuming client read slow
 RESCANS = Counter("logue_gateway_rescans", "Resumes that had to start from an earlier point of the log", ["cause"])
 STORE_CALLS = Counter("logue_gateway_store_calls", "Calls to the conversation service", ["route", "result"])
 JWKS_FETCHES = Counter("logue_gateway_jwks_fetches", "Fetches of the key set", ["result"])
+DEFECTS = Counter("logue_gateway_defects", "Unexpected errors that a background task survived", ["task"])

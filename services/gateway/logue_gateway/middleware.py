@@ -7,12 +7,12 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from logue_common.errors import ProblemError, problem
+from logue_common.errors import ProblemError
 from logue_common.ids import new_id
 from logue_gateway import metrics
 from logue_gateway.auth import Principal
 from logue_gateway.authenticator import Authenticator
-from logue_gateway.errors import correlation_id, on_problem, problem_response
+from logue_gateway.errors import correlation_id, on_problem, on_unexpected
 
 #: API.md: larger bodies are 413.
 MAX_BODY_BYTES = 1024 * 1024
@@ -48,13 +48,11 @@ class Correlation:
 
         try:
             await self._app(scope, receive, send_correlated)
-        except Exception as error:
-            if started:
-                _log.error("request_failed", correlation_id=correlation_id(scope), exc_info=error)
-                raise
-            found = problem("internal_error", "Something went wrong on our side. Try again.")
+        except Exception as error:  # noqa: BLE001 (whatever it is, the client gets an answer and the log its trace)
             _log.error("request_failed", correlation_id=correlation_id(scope), exc_info=error)
-            await problem_response(scope, found)(scope, receive, send_correlated)
+            if not started:
+                response = await on_unexpected(Request(scope), error)
+                await response(scope, receive, send_correlated)
 
 
 class Guard:

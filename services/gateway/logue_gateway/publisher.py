@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -14,6 +13,7 @@ from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_CANCELS, CHAT_REQUESTED
 from logue_gateway import metrics
 from logue_gateway.errors import AcceptUnknownError, unavailable
+from logue_gateway.tasks import end
 
 #: Cancels of unconfirmed turns that wait for the broker; one is some hundred bytes.
 MAX_WAITING_CANCELS = 1000
@@ -39,10 +39,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Let go of the broker."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         await self._producer.close()
 
     async def request(self, event: ChatRequested) -> None:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, token
 
 from logue_common.ids import new_id
-from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, token
 
 ABSENT = new_id()
 
@@ -101,9 +101,18 @@ async def test_a_chunked_body_is_bounded_too(gateway: Gateway) -> None:
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
 
 
-async def test_what_the_store_cannot_do_is_503_without_its_words(
-    gateway: Gateway, store: FakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_defect_of_ours_is_a_problem_too(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object, **__: object) -> None:
+        raise RuntimeError("/etc/passwd")
+
+    monkeypatch.setattr(gateway.resources.store, "turn_answer", defect)
+    answer = await gateway.client.get(f"/api/ann/turns/{ABSENT}")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
+    assert "passwd" not in answer.text
+
+
+async def test_what_the_store_cannot_do_is_503_without_its_words(gateway: Gateway, store: FakeStore) -> None:
     store.turns["ann", ABSENT] = {"turn_id": 7}
     answer = await gateway.client.get(f"/api/ann/turns/{ABSENT}/events")
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

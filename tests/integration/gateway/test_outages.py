@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, assemble, bearer, events_of, make_topics
+from tests.integration.gateway.rig import (
+    SECRET,
+    TOKEN,
+    FakeAgent,
+    FakeStore,
+    Gateway,
+    assemble,
+    bearer,
+    events_of,
+    make_topics,
+)
 
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.server import free_ports
@@ -184,3 +198,77 @@ async def _one_turn(noida: NoidaBroker, gateway: Gateway) -> None:
             assert (await asked).json()["message"]["content"] == "yes"
     finally:
         await agent.stop()
+
+
+async def test_a_broker_that_lost_its_tail(noida: NoidaBroker, store: FakeStore) -> None:
+    """kill -9: acknowledged records are gone and offsets are used again. The readers notice, and go on."""
+    noida.start()
+    try:
+        await make_topics(noida.bootstrap)
+        await asyncio.sleep(1.5)  # the stand-in writes its log to disk once a second
+        async with Gateway(noida.bootstrap, store.url) as gateway:
+            await gateway.ready()
+            for _ in range(3):
+                await _one_turn(noida, gateway)
+            noida.kill()
+            noida.start()
+            await make_topics(noida.bootstrap)
+            await gateway.ready()
+            await _one_turn(noida, gateway)
+    finally:
+        noida.stop()
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    settings = {
+        "LOGUE_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "LOGUE_CONVERSATION_URL": "http://127.0.0.1:1",
+        "LOGUE_INTERNAL_TOKEN": TOKEN,
+        "LOGUE_JWT_SECRET": SECRET,
+        "LOGUE_EVENT_ID_SECRET": SECRET,
+        "LOGUE_GATEWAY_PORT": str(free_ports(1)[0]),
+    }
+    return {**os.environ, **settings, **changes}
+
+
+async def _run(environment: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "logue_gateway", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"LOGUE_JWT_SECRET": ""}, "LOGUE_JWKS_URL"),
+        ({"LOGUE_JWT_SECRET": "short"}, "32 bytes"),
+        ({"LOGUE_EVENT_ID_SECRET": "short"}, "LOGUE_EVENT_ID_SECRET"),
+    ],
+)
+async def test_settings_that_cannot_work_are_one_sentence(changes: dict[str, str], said: str) -> None:
+    process = await _run(_environment(**changes))
+    _, text = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert said in text.decode()
+    assert "Traceback" not in text.decode()
+    assert "short" not in text.decode()
+
+
+async def test_sigterm_ends_streams_and_the_process_at_once(kafka: str, agent: FakeAgent, store: FakeStore) -> None:
+    environment = _environment(LOGUE_KAFKA_BOOTSTRAP=kafka, LOGUE_CONVERSATION_URL=store.url)
+    process = await _run(environment)
+    url = f"http://127.0.0.1:{environment['LOGUE_GATEWAY_PORT']}"
+    async with httpx.AsyncClient(base_url=url, headers=bearer()) as client:
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get("/readyz")).status_code == 200:
+                        break
+                await asyncio.sleep(0.05)
+        body = {"message": "hi", "stream": True}
+        async with client.stream("POST", "/api/ann/chat", json=body) as response, asyncio.timeout(5):
+            await agent.turn()
+            process.terminate()
+            assert [event.event async for event in events_of(response)] == ["turn.started"]
+            await process.communicate()
+    assert process.returncode in (0, -signal.SIGTERM)

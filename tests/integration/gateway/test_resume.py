@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from tests.integration.gateway.rig import Event, FakeAgent, FakeStore, Gateway, Turn, assemble, events_of
 
@@ -186,7 +185,7 @@ async def test_many_resumes_at_once_are_few_passes_and_no_lookup(
     for turn in live:
         for number in range(20):
             await turn.delta(f"{number} ")
-    began, passes = time.perf_counter(), metrics.REPLAY_PASSES._value.get()
+    passes = metrics.REPLAY_PASSES._value.get()
 
     async def resume(turn: Turn) -> str:
         return assemble(await gateway.resumed(turn.request.turn_id))
@@ -196,8 +195,7 @@ async def test_many_resumes_at_once_are_few_passes_and_no_lookup(
     for turn in live:
         await turn.complete()
     texts = await asyncio.gather(*resumes)
-    assert metrics.REPLAY_PASSES._value.get() - passes <= 3 * gateway.resources.settings.gateway_reply_partitions
-    print(f"{len(resumes)} resumes: {time.perf_counter() - began:.2f} s")
+    assert metrics.REPLAY_PASSES._value.get() - passes < len(resumes) / 3
     assert set(texts) == {live[0].text}
     assert store.lookups() == 0
 

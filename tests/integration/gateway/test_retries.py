@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, assemble, events_of
 
+from logue_common import frames
 from logue_common.clock import utc_now
 from logue_common.events import ConversationChanged, encode
 from logue_common.ids import derived_id, new_id
@@ -80,6 +81,28 @@ async def test_a_retry_elsewhere_finds_the_stored_turn(
             events = [event async for event in events_of(response)]
         assert [event.event for event in events] == ["message.snapshot", "message.completed"]
     assert agent.requests.empty()
+
+
+async def test_a_retry_of_an_attached_request_goes_where_the_turn_streams(gateway: Gateway, agent: FakeAgent) -> None:
+    headers = {"Idempotency-Key": new_id()}
+    await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers={**headers, **ASYNC})
+    turn = await agent.turn()
+    here = turn.request.reply_to
+    elsewhere = next(n for n in range(16) if n not in gateway.resources.live.tail.positions)
+    offset = await turn.frame(frames.DELTA, {"delta": "one "}, partition=elsewhere)
+    target = {"partition": elsewhere, "offset": offset}
+    await turn.frame(frames.ATTACH, target, request=here.request_id, n=0)
+    async with asyncio.timeout(5):
+        while gateway.resources.memory.get("ann", turn.request.turn_id).reply_to.partition != elsewhere:
+            await asyncio.sleep(0.01)
+    async with gateway.chat("hi", headers=headers) as response:
+        stream = events_of(response)
+        events = [await anext(stream)]
+        turn.text = "one two"
+        await turn.frame(frames.DELTA, {"delta": "two"}, partition=elsewhere)
+        await turn.frame(frames.COMPLETED, turn.body(), partition=elsewhere)
+        events += [event async for event in stream]
+    assert assemble(events) == "one two"
 
 
 async def test_a_key_that_cannot_be_looked_up_is_published_for_the_lane_to_verify(

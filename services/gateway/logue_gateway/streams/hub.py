@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from logue_gateway.streams.endings import ending_of
 from logue_gateway.streams.replay import QUIET_SECONDS, ReplayReader, Start, Trouble
 from logue_gateway.streams.sse import SseStream
 from logue_gateway.streams.waiters import Registry, Waiter
+from logue_gateway.tasks import end
 
 #: Heartbeats, token ends and silence are noticed this late at most.
 TICK_SECONDS = 0.25
@@ -67,12 +67,8 @@ class Streams:
     async def close(self) -> None:
         """End everything that still waits."""
         self.stop()
-        tasks = [*self._lookups.values(), *([self._ticker] if self._ticker else [])]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        for task in (*self._lookups.values(), self._ticker):
+            await end(task)
 
     def stop(self) -> None:
         """The process is asked to end: every stream ends now, so that its client resumes elsewhere."""
@@ -148,7 +144,11 @@ class Streams:
             await asyncio.sleep(TICK_SECONDS)
             now, wall_clock = loop.time(), time.time()
             for waiter in list(self._waiters):
-                self._tick(waiter, now, wall_clock)
+                try:
+                    self._tick(waiter, now, wall_clock)
+                except Exception:  # noqa: BLE001 (one stream's defect must not stop the clock of all others)
+                    metrics.DEFECTS.labels("ticker").inc()
+                    _log.exception("tick_failed", correlation_id=waiter.turn_id)
 
     def _tick(self, waiter: Waiter, now: float, wall_clock: float) -> None:
         if isinstance(waiter, SseStream):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from typing import Any
 
+import orjson
 import structlog
 from aiokafka import ConsumerRecord
 
 from logue_common.events import ReplyTo
-from logue_common.frames import FrameHeader
+from logue_common.frames import ATTACH, FrameHeader
 from logue_common.topics import CHAT_STREAM
 from logue_gateway import metrics
 from logue_gateway.memory import TurnMemory
@@ -79,6 +81,17 @@ class LiveReader:
         frame = frame_of(record, "live")
         if frame is None:
             return
-        if frame.header.is_end:
-            self._memory.mark_over(frame.header.user, frame.turn_id)
+        self._remember(frame)
         deliver(self._registry, frame, reader="live", now=asyncio.get_running_loop().time())
+
+    def _remember(self, frame: FrameRecord) -> None:
+        header = frame.header
+        if header.is_end:
+            self._memory.mark_over(header.user, frame.turn_id)
+        elif header.kind == ATTACH:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # counted when it is delivered
+                target = orjson.loads(frame.value)
+                if target:
+                    self._memory.move(
+                        header.user, frame.turn_id, header.request, int(target["partition"]), int(target["offset"])
+                    )

@@ -9,20 +9,19 @@ start. Partitions that nobody wants are paused.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from logue_common.topics import CHAT_STREAM
 from logue_gateway import metrics
 from logue_gateway.streams.reader import deliver, frame_of
-from logue_gateway.streams.tail import RECONNECT_SECONDS, assign, connect, disconnect, rewound
+from logue_gateway.streams.tail import assign, connect, disconnect, pause, rewound
 from logue_gateway.streams.waiters import Registry, Waiter
+from logue_gateway.tasks import end
 
 #: Records of one partition between a wanted position and its end; beyond it a resume is served from the store and the
 #: last REWIND_SECONDS. About ten seconds of a partition under full load.
@@ -32,8 +31,6 @@ _BATCH_RECORDS = 200
 _POLL_MS = 50
 #: A live turn writes a frame, or a checkpoint, more often than that (DESIGN.md: 5 s at most), usually far more often.
 QUIET_SECONDS = 2.0
-
-_log = structlog.get_logger(__name__)
 
 #: "caught_up": read to the end without a frame of this turn. "lost": the wanted position is gone.
 Trouble = Literal["caught_up", "lost"]
@@ -95,10 +92,7 @@ class ReplayReader:
 
     async def close(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     def add(self, waiter: Waiter, start: Start) -> None:
         """Serve `waiter` from `start` on; again for one that is served already: it misses frames from there."""
@@ -140,8 +134,9 @@ class ReplayReader:
                     self.is_connected = False
                     await disconnect(consumer)
             except (KafkaError, OSError) as error:
-                _log.warning("kafka_unreachable", client=self._client_id, cause=type(error).__name__, detail=str(error))
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await pause(self._client_id, error)
+            except Exception as error:  # noqa: BLE001 (whatever it is: without this reader nobody can resume)
+                await pause(self._client_id, error, defect=True)
 
     def _restart(self, total: int) -> None:
         """After a reconnect everybody continues where their partition was."""

@@ -13,6 +13,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
 from logue_common.topics import MAX_RECORD_BYTES
+from logue_gateway import metrics
+from logue_gateway.tasks import end
 
 RECONNECT_SECONDS = 0.5
 #: A drained partition is noticed this late at most; lower costs idle requests (PITFALLS.md).
@@ -26,7 +28,9 @@ REWIND_SECONDS = 10.0
 _log = structlog.get_logger(__name__)
 
 
-async def connect(options: dict[str, Any], topic: str, *, client_id: str) -> tuple[AIOKafkaConsumer, int]:
+async def connect(
+    options: dict[str, Any], topic: str, *, client_id: str, fetch_wait_ms: int = FETCH_WAIT_MS
+) -> tuple[AIOKafkaConsumer, int]:
     """A started consumer, assigned nothing, and the partition count of `topic`. Raises KafkaError or OSError."""
     consumer = AIOKafkaConsumer(
         **options,
@@ -34,7 +38,7 @@ async def connect(options: dict[str, Any], topic: str, *, client_id: str) -> tup
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_wait_ms=fetch_wait_ms,
         max_partition_fetch_bytes=MAX_RECORD_BYTES + 64 * 1024,
     )
     try:
@@ -72,6 +76,16 @@ async def disconnect(consumer: AIOKafkaConsumer) -> None:
         await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_SECONDS)
 
 
+async def pause(client_id: str, error: Exception, *, defect: bool = False) -> None:
+    """Say why a reader must connect again, and wait a moment before it does."""
+    if defect:
+        metrics.DEFECTS.labels("reader").inc()
+        _log.error("reader_failed", client=client_id, exc_info=error)
+    else:
+        _log.warning("kafka_unreachable", client=client_id, cause=type(error).__name__, detail=str(error))
+    await asyncio.sleep(RECONNECT_SECONDS)
+
+
 async def rewound(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     """For each partition the position REWIND_SECONDS ago, or its end when nothing was written since."""
     since = int((time.time() - REWIND_SECONDS) * 1000)
@@ -96,12 +110,14 @@ class TailReader:
         client_id: str,
         choose: Callable[[int], Sequence[int]],
         on_record: Callable[[ConsumerRecord], None],
+        fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         self._options = options
         self._topic = topic
         self._client_id = client_id
         self._choose = choose
         self._on_record = on_record
+        self._fetch_wait_ms = fetch_wait_ms
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         #: Next offset by partition; empty until the first connection.
@@ -115,10 +131,7 @@ class TailReader:
 
     async def close(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def check(self) -> str | None:
         """For /readyz: does the broker answer?"""
@@ -131,7 +144,9 @@ class TailReader:
     async def _run(self) -> None:
         while True:
             try:
-                consumer, self.partition_count = await connect(self._options, self._topic, client_id=self._client_id)
+                consumer, self.partition_count = await connect(
+                    self._options, self._topic, client_id=self._client_id, fetch_wait_ms=self._fetch_wait_ms
+                )
                 try:
                     await self._assign(consumer)
                     self._consumer = consumer
@@ -140,8 +155,9 @@ class TailReader:
                     self._consumer = None
                     await disconnect(consumer)
             except (KafkaError, OSError) as error:
-                _log.warning("kafka_unreachable", client=self._client_id, cause=type(error).__name__, detail=str(error))
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await pause(self._client_id, error)
+            except Exception as error:  # noqa: BLE001 (whatever it is: a gateway without its reader is deaf)
+                await pause(self._client_id, error, defect=True)
 
     async def _assign(self, consumer: AIOKafkaConsumer) -> None:
         chosen = [TopicPartition(self._topic, number) for number in self._choose(self.partition_count)]
