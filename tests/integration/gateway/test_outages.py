@@ -24,8 +24,10 @@ from tests.integration.gateway.rig import (
     make_topics,
 )
 
+from logue_common import frames
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.server import free_ports
+from logue_gateway.streams import sse
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -44,7 +46,8 @@ async def test_a_quiet_stream_is_kept_awake(kafka: str, agent: FakeAgent, store:
     assert assemble(events) == "x"
 
 
-async def test_a_client_too_slow_is_closed_and_resumes(gateway: Gateway, agent: FakeAgent) -> None:
+async def _slow_client(gateway: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Asks for a stream and reads nothing of it."""
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     small.setblocking(False)
@@ -54,6 +57,26 @@ async def test_a_client_too_slow_is_closed_and_resumes(gateway: Gateway, agent: 
     head = f"POST /api/ann/chat HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer()['Authorization']}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
+    return reader, writer
+
+
+async def test_a_client_that_takes_nothing_is_given_up(
+    gateway: Gateway, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "WRITE_STALL_SECONDS", 0.5)
+    _, writer = await _slow_client(gateway)
+    turn = await agent.turn()
+    for _ in range(2):
+        await turn.delta("x" * 3_000_000)
+    await turn.frame(frames.FAILED, {})
+    async with asyncio.timeout(10):
+        while gateway.resources.streams._waiters:
+            await asyncio.sleep(0.05)
+    writer.close()
+
+
+async def test_a_client_too_slow_is_closed_and_resumes(gateway: Gateway, agent: FakeAgent) -> None:
+    reader, writer = await _slow_client(gateway)
     turn = await agent.turn()
     streams = gateway.resources.streams
     async with asyncio.timeout(20):

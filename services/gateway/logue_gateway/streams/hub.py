@@ -155,6 +155,7 @@ class Streams:
             if wall_clock >= waiter.expires_at:
                 waiter.stop("expired")
             waiter.keep_alive(now, self._limits.heartbeat_seconds)
+            waiter.give_up_if_stuck(now)
         if now >= waiter.ask_store_at and not waiter.done:
             self._ask_store(waiter)
 

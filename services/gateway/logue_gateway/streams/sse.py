@@ -17,6 +17,8 @@ from logue_gateway.streams.waiters import FrameRecord, Waiter
 
 _RETRY = b"retry: 1000\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
+#: A client that takes nothing for so long is given up, even when little waits for it.
+WRITE_STALL_SECONDS = 30.0
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
@@ -52,6 +54,9 @@ class SseStream(Waiter):
         self.cause: str | None = None
         #: Interrupts a write that the client does not take; set by the response.
         self.interrupt: Callable[[], object] | None = None
+        self.interrupted = False
+        #: Since when a write waits for the client.
+        self.sending_since: float | None = None
         #: Replays the log to this stream from (partition, offset) on; set by whoever replays.
         self.refill: Callable[[int, int], None] | None = None
         self._stalled = False
@@ -109,16 +114,23 @@ class SseStream(Waiter):
             self.written_at = now
             self._push(_KEEP_ALIVE)
 
-    def take(self) -> bytes:
+    def give_up_if_stuck(self, now: float) -> None:
+        """End it when its client takes nothing any more."""
+        if self.sending_since is not None and now - self.sending_since >= WRITE_STALL_SECONDS:
+            self._finish("stuck")
+            self._abort()
+
+    def take(self, now: float) -> bytes:
         """All that waits; counts as pending until `sent`."""
         chunk = b"".join(self._pending)
         self._pending.clear()
+        self.sending_since = now if chunk else None
         return chunk
 
     def sent(self, chunk: bytes, now: float) -> None:
         """The client's connection took `chunk`."""
         self._pending_bytes -= len(chunk)
-        self.written_at = now
+        self.written_at, self.sending_since = now, None
         if self._stalled and not self._pending and self.refill is not None:
             self._stalled = False
             partition, offset = self._position
@@ -168,9 +180,13 @@ class SseStream(Waiter):
         metrics.CLOSED_STREAMS.labels(cause).inc()
         if cause == "slow":
             self._pending.clear()
-            if self.interrupt is not None:
-                self.interrupt()
+            self._abort()
         self.wake.set()
+
+    def _abort(self) -> None:
+        if self.interrupt is not None and not self.interrupted:
+            self.interrupted = True
+            self.interrupt()
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -198,7 +214,7 @@ class EventStreamResponse(Response):
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await self._pump(send)
         except asyncio.CancelledError:
-            if stream.cause != "slow" or task.uncancel() > 0:
+            if not stream.interrupted or task.uncancel() > 0:
                 raise
             # The connection is closed by the server because the response is incomplete.
         finally:
@@ -213,7 +229,7 @@ class EventStreamResponse(Response):
             await stream.wake.wait()
             stream.wake.clear()
             over = stream.done
-            if chunk := stream.take():
+            if chunk := stream.take(now()):
                 await send({"type": "http.response.body", "body": chunk, "more_body": not over})
                 stream.sent(chunk, now())
             elif over:
