@@ -9,8 +9,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import ConsumerRecord
 
+from logue_common.consumer import commit, pace_fetches
 from logue_common.ids import new_id
 
 
@@ -56,6 +60,7 @@ async def consuming(bootstrap: str, *tps: TopicPartition, **options: Any) -> Asy
     }
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, **(values | options))
     await consumer.start()
+    pace_fetches(consumer)
     try:
         if tps:
             consumer.assign(tps)
@@ -88,6 +93,20 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
             await asyncio.sleep(0.02)
 
 
+async def expel(bootstrap: str, group: str, client_id: str) -> None:
+    """Send the LeaveGroup that a dead or frozen member did not send."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        [response] = await admin.describe_consumer_groups([group])
+        members = [member for _, _, _, _, _, members, *_ in response.groups for member in members]
+        [member_id] = [member[0] for member in members if member[1] == client_id]
+        coordinator = await admin.find_coordinator(group)
+        await admin._client.send(coordinator, LeaveGroupRequest(group, member_id))
+    finally:
+        await admin.close()
+
+
 class Member(ConsumerRebalanceListener):
     """A member of a group that keeps polling, as the agent does. It writes down what happens to it."""
 
@@ -101,12 +120,14 @@ class Member(ConsumerRebalanceListener):
             fetch_max_wait_ms=50,
             session_timeout_ms=6_000,
             heartbeat_interval_ms=500,
+            partition_assignment_strategy=(RangePartitionAssignor,),
             **options,
         )
         self.owned: set[TopicPartition] = set()
         self.generations: list[int] = []
         self.records: list[ConsumerRecord] = []
         self.revocations = 0
+        self.refused_commits = 0
         self.commit_on_revoke: dict[TopicPartition, int] = {}
         self.seek_on_assign: dict[TopicPartition, int] = {}
         self._polling: asyncio.Task[None] | None = None
@@ -125,7 +146,10 @@ class Member(ConsumerRebalanceListener):
         self.revocations += 1
         self.owned = set()
         if self.commit_on_revoke and revoked:
-            await self.consumer.commit(self.commit_on_revoke)
+            try:
+                await commit(self.consumer, self.commit_on_revoke)
+            except CommitFailedError:
+                self.refused_commits += 1
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         for tp in assigned:
@@ -135,8 +159,9 @@ class Member(ConsumerRebalanceListener):
         self.generations.append(self.generation)
 
     async def __aenter__(self) -> Member:
-        self.consumer.subscribe(self.topics, listener=self)
         await self.consumer.start()
+        pace_fetches(self.consumer)
+        self.consumer.subscribe(self.topics, listener=self)
         self._polling = asyncio.create_task(self._poll())
         return self
 

@@ -1,0 +1,61 @@
+"""What aiokafka's consumers need on brokers that deviate from Apache Kafka, as the stand-in of development does.
+
+Both functions do nothing that one would notice on Apache Kafka; tests/unit/common/test_consumer.py runs on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+#: An empty answer that took less was not waited for: aiokafka would ask again at once, 7,000 times a second.
+_QUICK_SECONDS = 0.005
+#: The pause grows with the time without records, up to this: 200 requests a second when idle.
+_MAX_PAUSE_SECONDS = 0.005
+_PAUSE_PER_IDLE_SECOND = 0.01
+
+
+def pace_fetches(consumer: AIOKafkaConsumer) -> None:
+    """Keep a started `consumer` from asking without pause where the broker answers empty fetches at once.
+
+    The stand-in ignores `fetch_max_wait_ms` (noida-db 0.2.3: it never waits for records).
+    """
+    fetcher = consumer._fetcher  # noqa: SLF001
+    fetch = fetcher._proc_fetch_request  # noqa: SLF001
+    loop = asyncio.get_running_loop()
+    idle_since = loop.time()
+
+    async def paced(*arguments: Any) -> bool:
+        nonlocal idle_since
+        began = loop.time()
+        has_news = bool(await fetch(*arguments))
+        now = loop.time()
+        if has_news:
+            idle_since = now
+        elif now - began < _QUICK_SECONDS:
+            try:
+                await asyncio.sleep(min(_MAX_PAUSE_SECONDS, (now - idle_since) * _PAUSE_PER_IDLE_SECOND))
+            except asyncio.CancelledError:  # the partitions are gone, or the consumer stops; as `fetch` does
+                return False
+        return has_news
+
+    fetcher._proc_fetch_request = paced  # noqa: SLF001
+
+
+async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, Any]) -> None:
+    """`consumer.commit`, but a member whose commit is refused for its generation rejoins as the one that it was.
+
+    aiokafka forgets its member id then and joins as a stranger; the group waits for the old member meanwhile. Apache
+    Kafka drops that one at its session's end. The stand-in refuses commits as soon as a rebalance begins, and when the
+    stranger had been the leader the group never gets over it. Raises what `consumer.commit` raises.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001
+    # A member that the broker does not know any more learns that when it rejoins.
+    coordinator.reset_generation = coordinator.request_rejoin
+    try:
+        await consumer.commit(dict(offsets))
+    finally:
+        coordinator.__dict__.pop("reset_generation", None)
