@@ -7,6 +7,7 @@ cost most of a turn's CPU (PITFALLS: 9.0 ms typed, 2.1 ms raw over aiohttp for 2
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ Say = Callable[[str], Awaitable[None]]
 RETRY_PAUSES = (0.25, 1.0)
 _MAX_RETRY_AFTER_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
+#: Of a model server's own error text.
+_MAX_QUOTED_CHARACTERS = 300
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
 
 
@@ -77,9 +80,10 @@ class Model:
 
     async def answer(self, completion: Completion, messages: list[dict[str, str]], say: Say) -> None:
         """Hand the reply to `say` piece by piece. Raises ModelFailedError; retries only before the first piece."""
+        asked_for = completion.model  # the server may report another name, which it need not understand
         for pause in (*RETRY_PAUSES, None):
             try:
-                await self._stream(completion, messages, say)
+                await self._stream(completion, asked_for, messages, say)
             except ModelFailedError as error:
                 if completion.pieces or pause is None or not error.retryable:
                     raise
@@ -89,22 +93,26 @@ class Model:
             else:
                 return
 
-    async def _stream(self, completion: Completion, messages: list[dict[str, str]], say: Say) -> None:
+    async def _stream(self, completion: Completion, model: str, messages: list[dict[str, str]], say: Say) -> None:
         lines = EventLines()
+        loop = asyncio.get_running_loop()
+        heard_at = loop.time()  # the latest event; comments that keep a connection warm are none
         try:
             async with AsyncExitStack() as stack:
                 call = self._client.chat.completions.with_streaming_response.create(
-                    model=completion.model,
+                    model=model,
                     messages=cast("list[ChatCompletionMessageParam]", messages),
                     stream=True,
                     stream_options={"include_usage": True},
                 )
-                async with asyncio.timeout(self._first_token_seconds):
+                async with asyncio.timeout_at(heard_at + self._first_token_seconds):
                     response = await stack.enter_async_context(call)
                 received = aiter(response.iter_bytes())
                 while True:
                     patience = self._idle_seconds if completion.pieces else self._first_token_seconds
-                    async with asyncio.timeout(patience):  # around the read alone: readers may be slow, too
+                    async with asyncio.timeout_at(
+                        heard_at + patience
+                    ):  # around the read alone: readers may be slow, too
                         block = await anext(received, None)
                     if block is None:
                         break
@@ -113,7 +121,8 @@ class Model:
                         if piece:
                             completion.pieces += 1
                             await say(piece)
-        except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
+                        heard_at = loop.time()
+        except TimeoutError as error:  # ours; what openai and httpx2 call timeouts are connections that failed
             detail = "The model did not answer in time. Try again, or ask for less at once."
             raise ModelFailedError(problem("model_timeout", detail), retryable=False) from error
         except openai.APIStatusError as error:
@@ -163,7 +172,8 @@ def _refused(error: openai.APIStatusError) -> ModelFailedError:
         detail = f"The model server failed (HTTP {status}). Try again in a moment."
     retryable = status >= 500 or status in _RETRYABLE_STATUS
     try:
-        retry_after = float(error.response.headers["retry-after"])
+        wished = float(error.response.headers["retry-after"])
+        retry_after = wished if wished >= 0 and math.isfinite(wished) else None
     except (KeyError, ValueError):
         retry_after = None
     return ModelFailedError(problem("model_error", detail), retryable=retryable, retry_after_seconds=retry_after)
@@ -171,4 +181,5 @@ def _refused(error: openai.APIStatusError) -> ModelFailedError:
 
 def _quoted(error: object) -> str:
     message = error.get("message") if isinstance(error, dict) else None
-    return f"The model server reported an error: {message or 'no details'}. Try again in a moment."
+    said = str(message or "no details")[:_MAX_QUOTED_CHARACTERS]
+    return f"The model server reported an error: {said}. Try again in a moment."
