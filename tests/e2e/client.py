@@ -247,3 +247,7 @@ class Stream:
 
 def _key_header(key: str | None) -> dict[str, str]:
     return {} if key is None else {"Idempotency-Key": key or new_key()}
+
+
+#: Makes a client of a user that nobody else uses, or of the one named.
+NewClient = Callable[..., Client]

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import httpx
 import pytest
-from tests.e2e.client import Client
+from tests.e2e.client import Client, NewClient
 from tests.e2e.world import World
 
 from logue_devstack.apache_kafka import jar_folder, missing_tools
 from logue_devstack.blueprint import BrokerKind
 
 SEED = int(os.environ.get("LOGUE_E2E_SEED") or random.SystemRandom().randrange(2**32))
-
-#: Makes a client of a user that nobody else uses.
-NewClient = Callable[..., Client]
 
 
 @pytest.fixture(scope="session", params=["calm", pytest.param("disturbed", marks=pytest.mark.apache)])
