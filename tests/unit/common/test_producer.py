@@ -19,6 +19,7 @@ from logue_common.ids import new_id
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import MAX_RECORD_BYTES
 from logue_devstack.noida import NoidaBroker
+from logue_devstack.process import wait_until
 from logue_devstack.server import free_ports
 
 
@@ -38,6 +39,18 @@ def _nothing_fails_behind_the_scenes(caplog: pytest.LogCaptureFixture) -> Iterat
     gc.collect()
     noted = [record for phase in ("setup", "call") for record in caplog.get_records(phase)]
     assert [record.getMessage() for record in noted if record.name == "asyncio"] == []
+
+
+def freeze(broker: NoidaBroker) -> None:
+    """SIGSTOP, and every thread of it has stopped."""
+    assert broker.child is not None
+    broker.pause()
+    threads = Path(f"/proc/{broker.child.id.pid}/task")
+
+    def is_frozen() -> bool:
+        return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads.iterdir())
+
+    assert wait_until(is_frozen, 5)
 
 
 @asynccontextmanager
@@ -143,7 +156,7 @@ async def test_a_frozen_broker_is_unknown_delivery_and_its_old_batch_is_never_se
     topic = await new_topic(own_broker.bootstrap)
     async with producing(own_broker.bootstrap) as producer:
         await send(producer, topic, "before")
-        own_broker.pause()
+        freeze(own_broker)
         with pytest.raises(DeliveryUnknownError):
             await send(producer, topic, "doubtful", seconds=0.5)
         assert not producer.is_connected
@@ -170,7 +183,7 @@ async def test_every_record_that_a_dropped_producer_holds_fails_soon(own_broker:
     topic = await new_topic(own_broker.bootstrap, partitions=3)
     async with producing(own_broker.bootstrap) as producer:
         await send(producer, topic, "before")
-        own_broker.pause()
+        freeze(own_broker)
         held = [await producer.enqueue(topic, key="k", value=b"%d" % n, headers=[], partition=n % 3) for n in range(30)]
         await asyncio.sleep(0.2)
         began = time.monotonic()
@@ -289,14 +302,14 @@ async def test_close_does_not_hang(own_broker: NoidaBroker, state: str) -> None:
     if state != "never there":
         await asyncio.to_thread(own_broker.start)
     if state == "frozen from the start":
-        own_broker.pause()
+        freeze(own_broker)
     producer = Producer({"bootstrap_servers": own_broker.bootstrap}, client_id="test")
     producer.start()
     if state in ("frozen", "gone"):
         topic = await new_topic(own_broker.bootstrap)
         await send(producer, topic, "before")
         if state == "frozen":
-            own_broker.pause()
+            freeze(own_broker)
         else:
             await asyncio.to_thread(own_broker.kill)
         held = await producer.enqueue(topic, key="k", value=b"held", headers=[])
