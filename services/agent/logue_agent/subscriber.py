@@ -28,6 +28,7 @@ from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.settings import AgentSettings
 from logue_agent.turn import TurnState
 from logue_common import topics
+from logue_common.consumer import commit, pace_fetches, stop_consumer
 from logue_common.errors import StartupError, UnreadableRecordError, problem
 from logue_common.events import (
     AttemptStarted,
@@ -48,8 +49,8 @@ _POLL_MS = 200
 _COMMIT_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 2.0
 _RECONNECT_SECONDS = 1.0
-#: Leaving a group that is being rebalanced may never be answered.
-_LEAVE_SECONDS = 5.0
+#: A member learns by heartbeat that the group is rebalanced, and everybody waits for it.
+_HEARTBEAT_MS = 500
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
 #: Fetched and undecided turns, as a multiple of the concurrency, at which fetching requests pauses and goes on.
@@ -79,6 +80,11 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     def is_member(self) -> bool:
         """True while this process is in the group and has restored what it owns."""
         return self._generation > 0 and not self._restoring
+
+    @property
+    def owned_partitions(self) -> frozenset[int]:
+        """The partitions that this process owns and has restored or is restoring."""
+        return frozenset(self._owned)
 
     async def run(self) -> None:
         """Consume until `stop`. Survives brokers that are away; raises StartupError for topics that do not fit."""
@@ -190,10 +196,11 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             session_timeout_ms=int(self._settings.agent_session_seconds * 1000),
-            heartbeat_interval_ms=int(self._settings.agent_session_seconds * 1000 / 4),
+            heartbeat_interval_ms=_HEARTBEAT_MS,
             metadata_max_age_ms=30_000,
         )
         await consumer.start()
+        pace_fetches(consumer)
         cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 (the public way knows own topics only)
         check_co_partitioning({topic: len(cluster.partitions_for_topic(topic) or ()) for topic in CO_PARTITIONED})
         consumer.subscribe(CO_PARTITIONED, listener=self)
@@ -295,7 +302,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         if not moved or self._consumer is None:
             return
         try:
-            await asyncio.wait_for(self._consumer.commit(moved), _COMMIT_TIMEOUT_SECONDS)
+            await asyncio.wait_for(commit(self._consumer, moved), _COMMIT_TIMEOUT_SECONDS)
         except (KafkaError, TimeoutError) as error:
             _log.info("commit_postponed", cause=type(error).__name__)
         else:
@@ -307,8 +314,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             self._restore = None
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), _LEAVE_SECONDS)
+            await stop_consumer(consumer)
         self._let_go(set(self._owned))
         self._generation = 0
         self._restoring.clear()

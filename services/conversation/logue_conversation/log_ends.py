@@ -14,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from logue_common.consumer import stop_consumer
 from logue_common.topics import CHAT_REQUESTED
-from logue_conversation.clients import stop_client
 from logue_conversation.errors import LogUnavailableError
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class LogEnds:
         """Close the connections."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await stop_client(consumer)
+            await stop_consumer(consumer)
 
     async def _ask_admin(self, question: Callable[[AIOKafkaAdminClient], Awaitable[Any]], seconds: float) -> Any:
         admin = AIOKafkaAdminClient(**self._options)
@@ -93,7 +93,7 @@ class LogEnds:
                 try:
                     await consumer.start()
                 except BaseException:
-                    await stop_client(consumer)
+                    await stop_consumer(consumer)
                     raise
                 self._consumer = consumer
             return self._consumer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -14,10 +15,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
+from logue_common.consumer import commit, pace_fetches, stop_consumer
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_conversation import metrics
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
-from logue_conversation.clients import stop_client
 from logue_conversation.dead_letters import UNREADABLE, bury, class_of
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
 from logue_conversation.writer import Writer
@@ -81,7 +82,7 @@ class Subscriber:
         while not self._stopping.is_set():
             consumer = AIOKafkaConsumer(
                 **self._options,
-                client_id="logue-conversation-writer",
+                client_id=f"logue-conversation-{os.getpid()}",
                 group_id=GROUP,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
@@ -91,6 +92,7 @@ class Subscriber:
                 self._in_group = False
                 consumer.subscribe(TOPICS, listener=_Joined(self._joined))
                 await consumer.start()
+                pace_fetches(consumer)
                 self._positioned.clear()
                 self._waiting.clear()
                 await self._consume(consumer)
@@ -105,7 +107,7 @@ class Subscriber:
                 _log.exception("writer_failed")
                 await self._pause(_RECONNECT_SECONDS)
             finally:
-                await stop_client(consumer)
+                await stop_consumer(consumer)
 
     async def _consume(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping.is_set():
@@ -208,7 +210,7 @@ class Subscriber:
         if not offsets:
             return
         try:
-            await consumer.commit(offsets)
+            await commit(consumer, offsets)
         except (KafkaError, IllegalStateError) as error:
             # The partitions moved: whoever has them stores the same records again, which changes nothing.
             _log.info("commit_refused", cause=type(error).__name__)

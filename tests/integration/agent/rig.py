@@ -132,10 +132,14 @@ class Rig:
     @asynccontextmanager
     async def agent(self, **changes: Any) -> AsyncIterator[Resources]:
         """An agent in this process, ready."""
-        async with open_resources(self.settings(**changes)) as resources:
-            self.agents.append(resources)
-            await self.until(lambda: resources.subscriber.is_member, 20)
-            yield resources
+        try:
+            async with open_resources(self.settings(**changes)) as resources:
+                self.agents.append(resources)
+                await self.until(lambda: resources.subscriber.is_member, 20)
+                yield resources
+        finally:
+            # One that stopped while the group was rebalanced may not have left: the stand-in would wait for ever.
+            await expire(self.bootstrap, os.getpid(), (self.group,))
 
     def request(self, content: str, **fields: Any) -> ChatRequested:
         turn_id = fields.pop("turn_id", new_id())
