@@ -11,7 +11,7 @@ from logue_devstack.credentials import sign_token
 from logue_gateway.main import run
 from logue_gateway.settings import GatewaySettings
 
-_MAX_USER_ID_CHARACTERS = 256
+_MAX_USER_ID_CHARACTERS = 255
 
 
 def dev_token_route(jwt_secret: str) -> Route:
@@ -27,7 +27,7 @@ def dev_token_route(jwt_secret: str) -> Route:
                 "type": "about:blank",
                 "title": "Unprocessable Content",
                 "status": 422,
-                "detail": 'Send {"user_id": "…"} with an id of 1 to 256 characters.',
+                "detail": 'Send {"user_id": "…"} with an id of 1 to 255 characters.',
                 "code": "invalid_request",
                 "retryable": False,
             }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from aiokafka.structs import TopicPartition
 
+from logue_common.dead_letters import Record
 from logue_common.errors import UnreadableRecordError
 from logue_common.events import AttemptStarted, ChatReplied, ChatRequested, decode
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED, CHAT_REQUESTED
@@ -20,20 +20,6 @@ _EVENT_OF_TOPIC: dict[str, type[TurnEvent]] = {
     CHAT_PROGRESSED: AttemptStarted,
     CHAT_REPLIED: ChatReplied,
 }
-
-
-class Record(Protocol):
-    """A Kafka record, as aiokafka gives it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Names may repeat."""
 
 
 @dataclass(frozen=True, slots=True)

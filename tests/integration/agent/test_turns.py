@@ -187,5 +187,5 @@ async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_
         await consumer.stop()
     headers = dict(records[0].headers)
     assert headers["original_topic"] == b"chat.requested"
-    assert headers["error_class"] == b"UnreadableRecordError"
+    assert headers["error_class"] == b"unreadable"
     assert records[0].value == b"\x00 not json"
