@@ -16,6 +16,8 @@ from tests.e2e.sse import Event, Shown, parse
 GIVE_UP_SECONDS = 60.0
 """Longer than any disturbance lasts: a client that waits in vain for so long has found a defect."""
 _RETRY_SECONDS = 0.25
+#: What becomes of a connection when its gateway dies.
+BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
 #: Outcomes that are told with 503: the turn is over, and the same key gets the same answer.
 _FINAL = {"context_unavailable"}
 
@@ -61,7 +63,7 @@ class Client:
             base = gateway or self.pick()
             try:
                 answer = await self.http.request(method, base + path, headers=self.headers | (headers or {}), **request)
-            except httpx.TransportError:
+            except BROKEN:
                 if not retry or asyncio.get_running_loop().time() > give_up:
                     raise
             else:
@@ -208,7 +210,7 @@ class Stream:
                     async with aclosing(self._connection()) as events:
                         async for event in events:
                             yield event
-                except httpx.TransportError:
+                except BROKEN:
                     pass
                 if self.shown.ending is None:
                     await self._client._pause()

@@ -67,3 +67,20 @@ def client(new_client: NewClient) -> Client:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"e2e: gateways were chosen with LOGUE_E2E_SEED={SEED}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "once(pass): a test that makes its own trouble runs in that pass only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    def elsewhere(item: pytest.Item) -> bool:
+        marker = item.get_closest_marker("once")
+        return (
+            marker is not None and isinstance(item, pytest.Function) and item.callspec.params["world"] != marker.args[0]
+        )
+
+    left_out = [item for item in items if elsewhere(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]

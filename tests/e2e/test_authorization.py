@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from tests.e2e.client import Client, NewClient
+from tests.e2e.client import GIVE_UP_SECONDS, Client, NewClient
 
 #: A body for each route that reads one; a new route must be added, or the matrix fails.
 _BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
@@ -74,6 +75,9 @@ async def test_what_is_anns_does_not_exist_for_bob(
     ann, bob = new_client(), new_client()
     done = await ann.chat("a secret of Ann's")
     live = await ann.ask("{{ttft=50}} endless", conversation_id=done["conversation_id"])
+    async with asyncio.timeout(GIVE_UP_SECONDS):
+        while (await ann.get(f"turns/{live['turn_id']}"))["status"] == "queued":
+            await asyncio.sleep(0.1)
     before = await ann.messages(done["conversation_id"], after_turn=done["turn_id"])
     own = {"own_conversation_id": (await bob.chat("mine"))["conversation_id"]}
     anns = {"conversation_id": done["conversation_id"], "message_id": done["message"]["id"]}
@@ -120,7 +124,7 @@ async def test_lists_show_only_ones_own(new_client: NewClient) -> None:
         assert [item["id"] for item in listed] == [own["conversation_id"]]
 
 
-@pytest.mark.parametrize("token", [None, "", "garbage", "a.b.c"])
+@pytest.mark.parametrize("token", [None, "garbage", "a.b.c"])
 async def test_without_a_token_there_is_nothing(
     client: Client, token: str | None, routes: list[tuple[str, str, dict[str, Any] | None]]
 ) -> None:
