@@ -61,5 +61,7 @@ def _decode(cursor: str) -> Any:
 def _invalid() -> ProblemError:
     detail = "The cursor is not one of this list. Start again without it."
     return ProblemError(
-        "validation_error", detail, errors=[{"field": "query.cursor", "message": "not a cursor of this list"}]
+        "validation_error",
+        detail,
+        errors=[{"path": "cursor", "detail": "is not a cursor of this list", "type": "value_error"}],
     )

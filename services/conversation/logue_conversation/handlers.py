@@ -210,7 +210,7 @@ class Handlers:
             raise ProblemError(
                 "validation_error",
                 "after_turn must be the id of a turn.",
-                errors=[{"field": "query.after_turn", "message": "not an id"}],
+                errors=[{"path": "after_turn", "detail": "is not an id", "type": "value_error"}],
             )
         deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
         while not await self._database.as_user(

@@ -198,7 +198,9 @@ async def test_a_conversation_is_patched(service: Service) -> None:
         refused = await service.http.patch(one, content=body)
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_error"), body
     refused = await service.http.get(path, params={"cursor": "zzz", "limit": 3})
-    assert refused.json()["errors"] == [{"field": "query.cursor", "message": "not a cursor of this list"}]
+    assert refused.json()["errors"] == [
+        {"path": "cursor", "detail": "is not a cursor of this list", "type": "value_error"}
+    ]
     assert (await service.http.get(path, params={"limit": 101})).status_code == 422
 
 

@@ -35,7 +35,7 @@ def test_whatever_else_is_refused_with_a_field_path(cursor: str) -> None:
             read(cursor)
         assert refused.value.status == 422
         assert refused.value.problem.errors is not None
-        assert refused.value.problem.errors[0]["field"] == "query.cursor"
+        assert refused.value.problem.errors[0]["path"] == "cursor"
 
 
 def test_a_cursor_of_another_list_is_refused() -> None:

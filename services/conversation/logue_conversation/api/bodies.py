@@ -49,15 +49,12 @@ async def read_body(request: Request, model: type[M]) -> M:
     try:
         return model.model_validate_json(await request.body() or b"{}")
     except ValidationError as error:
-        raise invalid(error.errors(include_input=False, include_url=False), "body") from None
+        raise invalid(error.errors(include_input=False, include_url=False)) from None
 
 
-def invalid(found: Any, prefix: str | None = None) -> ProblemError:
-    """A `validation_error` from pydantic's list of errors."""
-    errors = [
-        {"field": ".".join(map(str, (*([prefix] if prefix else []), *item["loc"]))), "message": item["msg"]}
-        for item in found
-    ]
+def invalid(found: Any) -> ProblemError:
+    """A `validation_error` from pydantic's list of errors, in the shape that the gateway gives its own."""
+    errors = [{"path": ".".join(map(str, item["loc"])), "detail": item["msg"], "type": item["type"]} for item in found]
     return ProblemError("validation_error", "The request is not valid; `errors` says where.", errors=errors)
 
 

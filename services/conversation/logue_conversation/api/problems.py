@@ -55,6 +55,7 @@ def install(app: FastAPI) -> None:
 
     async def of_validation(request: Request, error: Exception) -> Response:
         found = error.errors() if isinstance(error, RequestValidationError) else []
+        found = [{**item, "loc": item["loc"][1:]} for item in found]  # without "query", "path"
         return respond(request, invalid(found))
 
     async def of_router(request: Request, error: Exception) -> Response:
