@@ -74,10 +74,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves tests out of the passes that are not theirs. (A parameter of their own would start their world anew.)"""
+
     def elsewhere(item: pytest.Item) -> bool:
         marker = item.get_closest_marker("once")
         return (
-            marker is not None and isinstance(item, pytest.Function) and item.callspec.params["world"] != marker.args[0]
+            marker is not None
+            and isinstance(item, pytest.Function)
+            and (item.callspec.params["world"] != marker.args[0])
         )
 
     left_out = [item for item in items if elsewhere(item)]
