@@ -25,6 +25,7 @@ from logue_agent.context import ContextCache
 from logue_agent.dead_letters import bury
 from logue_agent.lanes import Lanes
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
+from logue_agent.positions import start_positions
 from logue_agent.settings import AgentSettings
 from logue_agent.turn import TurnState
 from logue_common import topics
@@ -73,6 +74,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._generation = 0
         self._committed: dict[TopicPartition, int] = {}
         self._paused_for_load = False
+        #: The log lost its tail under this process: restore from its beginning.
+        self._replay = False
         self._draining = False
         self._stopping = False
 
@@ -133,9 +136,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         lost = set(self._owned) - numbers
         self._let_go(lost)
         for number, partition in self._owned.items():
-            self._consumer.seek(TopicPartition(CHAT_REQUESTED, number), partition.prefix.next_offset)
+            self._consumer.seek(_tp(CHAT_REQUESTED, number), partition.prefix.next_offset)
             for topic, offset in partition.positions.items():
-                self._consumer.seek(TopicPartition(topic, number), offset)
+                self._consumer.seek(_tp(topic, number), offset)
         self._restoring = set(numbers)
         self._pause_requests(numbers)
         metrics.PARTITIONS.set(len(numbers))
@@ -147,19 +150,16 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         consumer = self._consumer
         if consumer is None:
             return
-        side = [TopicPartition(topic, number) for number in numbers for topic in SIDE_TOPICS]
         while True:
             try:
-                ends = await consumer.end_offsets(side)
-                for number in numbers - self._owned.keys():
-                    positions = {t: await consumer.position(TopicPartition(t, number)) for t in SIDE_TOPICS}
-                    start = await consumer.position(TopicPartition(CHAT_REQUESTED, number))
-                    self._owned[number] = OwnedPartition(number, start, positions, self._next_attempt)
+                ends = await consumer.end_offsets([_tp(t, number) for number in numbers for t in CO_PARTITIONED])
+                for number in sorted(numbers - self._owned.keys()):
+                    await self._gain(consumer, number, {t: ends[_tp(t, number)] for t in CO_PARTITIONED})
                 break
             except KafkaError as error:
                 _log.warning("restore_retries", cause=type(error).__name__)
                 await asyncio.sleep(_RECONNECT_SECONDS)
-        waiting = dict(ends)
+        waiting = {tp: end for tp, end in ends.items() if tp.topic in SIDE_TOPICS}
         while waiting:
             self._progress.clear()
             for tp in list(waiting):
@@ -169,9 +169,23 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._progress.wait(), _POLL_MS / 1000)
         self._restoring.clear()
+        self._replay = False
         if not self._paused_for_load and not self._draining:
-            consumer.resume(*(TopicPartition(CHAT_REQUESTED, number) for number in numbers))
+            consumer.resume(*(_tp(CHAT_REQUESTED, number) for number in numbers))
         _log.info("partitions_restored", generation=self._generation)
+
+    async def _gain(self, consumer: AIOKafkaConsumer, number: int, ends: dict[str, int]) -> None:
+        """Take a partition over where its last owner's commits end."""
+        tps = {topic: _tp(topic, number) for topic in CO_PARTITIONED}
+        beginnings = await consumer.beginning_offsets(list(tps.values()))
+        committed = {topic: await consumer.committed(tp) for topic, tp in tps.items()}
+        if self._replay:
+            committed = dict.fromkeys(CO_PARTITIONED)
+        start = start_positions(committed, {topic: beginnings[tp] for topic, tp in tps.items()}, ends)
+        for topic, tp in tps.items():
+            consumer.seek(tp, start[topic])
+        sides = {topic: start[topic] for topic in SIDE_TOPICS}
+        self._owned[number] = OwnedPartition(number, start[CHAT_REQUESTED], sides, self._next_attempt)
 
     def _next_attempt(self, known: int) -> int:
         """Larger than every attempt before: generations grow, and so does this when the group was made anew."""
@@ -271,21 +285,25 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         elif self._paused_for_load and not self._draining and held < limit * _RESUME_AT:
             self._paused_for_load = False
             if self._consumer is not None and not self._restoring:
-                self._consumer.resume(*(TopicPartition(CHAT_REQUESTED, number) for number in self._owned))
+                self._consumer.resume(*(_tp(CHAT_REQUESTED, number) for number in self._owned))
 
     def _pause_requests(self, numbers: Iterable[int]) -> None:
         if self._consumer is not None:
             assigned = self._consumer.assignment()
-            requests = {TopicPartition(CHAT_REQUESTED, number) for number in numbers}
+            requests = {_tp(CHAT_REQUESTED, number) for number in numbers}
             self._consumer.pause(*(requests & assigned))
 
     def _notice_caught_up(self) -> None:
         now = time.monotonic()
         loop_now = asyncio.get_running_loop().time()
         for number, partition in self._owned.items():
-            end = None if self._consumer is None else self._consumer.highwater(TopicPartition(CHAT_REQUESTED, number))
-            if number not in self._restoring and end is not None and partition.prefix.next_offset >= end:
-                partition.caught_up(now)
+            end = None if self._consumer is None else self._consumer.highwater(_tp(CHAT_REQUESTED, number))
+            if number not in self._restoring and end is not None:
+                if partition.prefix.next_offset > end:
+                    self._replay = True
+                    raise KafkaError(f"partition {number} of {CHAT_REQUESTED} lost its tail; reading it again")
+                if partition.prefix.next_offset == end:
+                    partition.caught_up(now)
             for turn in partition.stuck(loop_now - _REPROPOSE_SECONDS):
                 self._lanes.propose_again(turn)
 
@@ -296,8 +314,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         offsets: dict[TopicPartition, int] = {}
         for number, partition in self._owned.items():
             requested, positions = partition.commit_point()
-            offsets[TopicPartition(CHAT_REQUESTED, number)] = requested
-            offsets.update({TopicPartition(topic, number): offset for topic, offset in positions.items()})
+            offsets[_tp(CHAT_REQUESTED, number)] = requested
+            offsets.update({_tp(topic, number): offset for topic, offset in positions.items()})
         moved = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
         if not moved or self._consumer is None:
             return
@@ -318,6 +336,10 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._let_go(set(self._owned))
         self._generation = 0
         self._restoring.clear()
+
+
+def _tp(topic: str, number: int) -> TopicPartition:
+    return TopicPartition(topic, number)
 
 
 def _accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
