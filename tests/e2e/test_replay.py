@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from tests.e2e.client import Client, NewClient
 from tests.e2e.test_conversations import assert_gone, delete
 from tests.e2e.world import World
@@ -22,11 +23,11 @@ async def _read_everything_again(world: World) -> None:
     """The groups' positions go back to 0 while their members are away; returns when they have read all of it."""
     stack = world.stack
     await asyncio.gather(*(asyncio.to_thread(stack.stop_one, name) for name in _PROCESSES))
+    partitions = await _partitions(stack.kafka_bootstrap)
     for group in _GROUPS:
         async with AIOKafkaConsumer(
             bootstrap_servers=stack.kafka_bootstrap, group_id=group, enable_auto_commit=False
         ) as consumer:
-            partitions = await _partitions(consumer)
             consumer.assign(partitions)
             await consumer.commit(dict.fromkeys(partitions, 0))
             assert [await consumer.committed(partition) for partition in partitions] == [0] * len(partitions)
@@ -34,13 +35,14 @@ async def _read_everything_again(world: World) -> None:
     await _caught_up(stack.kafka_bootstrap)
 
 
-async def _partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-    await consumer.topics()
-    return [
-        TopicPartition(topic, partition)
-        for topic in CO_PARTITIONED
-        for partition in consumer.partitions_for_topic(topic) or ()
-    ]
+async def _partitions(bootstrap: str) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        described = await admin.describe_topics(list(CO_PARTITIONED))
+    finally:
+        await admin.close()
+    return [TopicPartition(topic["topic"], each["partition"]) for topic in described for each in topic["partitions"]]
 
 
 async def _caught_up(bootstrap: str) -> None:
@@ -49,7 +51,7 @@ async def _caught_up(bootstrap: str) -> None:
         AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=_GROUPS[0], enable_auto_commit=False) as consumer,
         asyncio.timeout(60),
     ):
-        written = [each for each in await _partitions(consumer) if each.topic != "chat.cancels"]
+        written = [each for each in await _partitions(bootstrap) if each.topic != "chat.cancels"]
         consumer.assign(written)
         ends = await consumer.end_offsets(written)
         while any([(await consumer.committed(each) or 0) < ends[each] for each in written]):
