@@ -53,6 +53,7 @@ async def open_resources(settings: AgentSettings, clock: Clock = utc_now) -> Asy
     consuming = asyncio.create_task(subscriber.run(), name="subscriber")
     consuming.add_done_callback(_end_process_on_failure)
     checkpoints = asyncio.create_task(runner.checkpoint_forever(), name="checkpoints")
+    checkpoints.add_done_callback(_end_process_on_failure)
     try:
         yield Resources(settings, frames, events, subscriber)
     finally:
@@ -63,9 +64,9 @@ async def open_resources(settings: AgentSettings, clock: Clock = utc_now) -> Asy
 
 
 def _end_process_on_failure(consuming: asyncio.Task[None]) -> None:
-    """An agent that cannot consume must not look alive."""
+    """An agent that does half its work must not look alive."""
     failure = None if consuming.cancelled() else consuming.exception()
     if failure is not None:
-        sentence = str(failure) if isinstance(failure, StartupError) else "The consumer failed."
+        sentence = str(failure) if isinstance(failure, StartupError) else f"The task {consuming.get_name()} failed."
         _log.critical("agent_stops", detail=sentence, exc_info=None if isinstance(failure, StartupError) else failure)
         os.kill(os.getpid(), signal.SIGTERM)

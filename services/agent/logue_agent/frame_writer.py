@@ -51,7 +51,7 @@ class FrameWriter:
         self._attempt = turn.attempt
         self._coalescer = Coalescer()
         self._pieces: list[str] = []
-        self._sent_pieces = 0
+        self._sent: list[str] = []
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._flushes: set[asyncio.Task[None]] = set()
@@ -94,15 +94,17 @@ class FrameWriter:
             text = self._coalescer.take()
             if text and not self._closed:
                 self._coalescer.sent()
+                self._sent.append(text)
                 await self._send(DELTA, delta_data(text), self._acknowledged)
 
     async def checkpoint(self) -> None:
-        """Send the text so far, for readers that come late."""
+        """Send the text of all frames so far, for readers that come late."""
         self._checkpoint_at = self._loop.time()
         await self.flush()
         async with self._order:
             if not self._closed:
-                await self._send(CHECKPOINT, snapshot_data(self.text))
+                self._sent = ["".join(self._sent)]
+                await self._send(CHECKPOINT, snapshot_data(self._sent[0]))
 
     def close(self) -> None:
         """No frame leaves after this."""

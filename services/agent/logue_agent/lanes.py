@@ -76,6 +76,11 @@ class Lanes:
             turn.cancel_requested = False
             self._stop(turn)
 
+    @property
+    def is_busy(self) -> bool:
+        """True while any turn is at work."""
+        return bool(self._tasks)
+
     def drain(self) -> None:
         """Start no turn any more; what runs goes on."""
         self._draining = True

@@ -23,6 +23,6 @@ REPROPOSED = Counter(
 )
 FIRST_TOKEN = Histogram(
     "logue_agent_first_token_seconds",
-    "From the request's fetch to the model's first token",
+    "From the gateway's acceptance (its clock) to the model's first token",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
 )

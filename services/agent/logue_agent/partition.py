@@ -49,13 +49,15 @@ class OwnedPartition:
         self.positions = dict(positions)
         self.prefix = FinishedPrefix(next_offset)
         self.turns: dict[str, Turn] = {}
+        #: Side records whose user or conversation is not that of their turn: ignored.
+        self.mismatches = 0
         self._next_attempt = next_attempt
         self._lanes: dict[str, deque[Turn]] = {}
         self._unmatched = Unmatched()
         self._decided: OrderedDict[str, _Decided] = OrderedDict()
         self._with_outcome: deque[_Decided] = deque()
         self._outcome_characters = 0
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._deleted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     # --- records -----------------------------------------------------------------------------------------------------
 
@@ -66,7 +68,9 @@ class OwnedPartition:
         if request.turn_id in self.turns or request.turn_id in self._decided:
             self.prefix.finish(offset)
             return self._known_again(request)
-        seen = self._unmatched.take(request.turn_id)
+        seen = [event for event in self._unmatched.of(request.turn_id) if _is_about(event, request)]
+        if request.fingerprint is None:
+            self._unmatched.drop(request.turn_id)
         outcome = next((event for event in seen if isinstance(event, ChatReplied)), None)
         if outcome is not None:
             self.prefix.finish(offset)
@@ -89,7 +93,7 @@ class OwnedPartition:
         if not self._advance(CHAT_CANCELS, offset):
             return []
         if event.turn_id is None:
-            self._deleted[event.conversation_id] = None
+            self._deleted[event.user_id, event.conversation_id] = None
             while len(self._deleted) > MAX_DECIDED:
                 self._deleted.popitem(last=False)
             return [
@@ -97,7 +101,10 @@ class OwnedPartition:
             ]
         turn = self.turns.get(event.turn_id)
         if turn is not None:
-            return self._cancel(turn) if turn.request.user_id == event.user_id else []
+            if _is_about(event, turn.request):
+                return self._cancel(turn)
+            self.mismatches += 1
+            return []
         if event.turn_id not in self._decided:
             self._unmatched.add(event.turn_id, CHAT_CANCELS, offset, event, now)
         return []
@@ -113,6 +120,8 @@ class OwnedPartition:
             return []
         if event.attempt <= turn.attempt or turn.state is TurnState.DECIDING:
             return []
+        if turn.cancel_requested:
+            return []  # it is being stopped; its outcome is on the way
         running = turn.state is TurnState.RUNNING
         turn.attempt, turn.n, turn.taken_over = self._next_attempt(event.attempt), 0, True
         turn.state = TurnState.WAITING
@@ -126,8 +135,11 @@ class OwnedPartition:
         if turn is None:
             self._unmatched.add(outcome.turn_id, CHAT_REPLIED, offset, outcome, now)
             return []
-        if turn.request.user_id != outcome.user_id or turn.conversation_id != outcome.conversation_id:
+        if not _is_about(outcome, turn.request):
+            self.mismatches += 1
             return []
+        if turn.request.fingerprint is not None:
+            self._unmatched.add(turn.turn_id, CHAT_REPLIED, offset, outcome, now)
         return self._decide(turn, outcome)
 
     # --- commits -----------------------------------------------------------------------------------------------------
@@ -154,7 +166,7 @@ class OwnedPartition:
         self.turns[turn.turn_id] = turn
         actions: list[Action] = []
         refusal = refusal or _refusal(request, lane)
-        if refusal is not None or turn.cancel_requested or request.conversation_id in self._deleted:
+        if refusal is not None or turn.cancel_requested or (request.user_id, request.conversation_id) in self._deleted:
             # It never waits: beside the lane, so that its outcome need not wait for the turns before it.
             self._drop_empty_lane(request.conversation_id)
             turn.state = TurnState.DECIDING
@@ -250,6 +262,10 @@ def _refusal(request: ChatRequested, lane: deque[Turn]) -> Problem | None:
         detail = f"{MAX_WAITING} messages already wait in this conversation. Send this one when some are answered."
         return problem("conversation_busy", detail)
     return None
+
+
+def _is_about(event: AttemptStarted | ChatCancelRequested | ChatReplied, request: ChatRequested) -> bool:
+    return event.user_id == request.user_id and event.conversation_id == request.conversation_id
 
 
 def _identity(request: ChatRequested) -> tuple[str, str, str | None]:

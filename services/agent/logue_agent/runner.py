@@ -74,8 +74,7 @@ class Runner:
         finally:
             self._streaming.discard(writer)
             writer.close()
-        if outcome is not None:
-            await self.propose(turn, outcome)
+        await self.propose(turn, outcome)
 
     async def propose(self, turn: Turn, outcome: ChatReplied) -> None:
         """Write an outcome to the log, for as long as it takes."""
@@ -94,7 +93,7 @@ class Runner:
             for writer in due:
                 await writer.checkpoint()
 
-    async def _answer(self, turn: Turn, writer: FrameWriter, progress: Progress) -> ChatReplied | None:
+    async def _answer(self, turn: Turn, writer: FrameWriter, progress: Progress) -> ChatReplied:
         request = turn.request
         if self._clock() - request.requested_at > timedelta(seconds=self._settings.agent_turn_expiry_seconds):
             detail = "The message waited too long for an answer. Send it again."

@@ -27,7 +27,6 @@ from logue_agent.lanes import Lanes
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
 from logue_agent.settings import AgentSettings
-from logue_agent.turn import TurnState
 from logue_common import topics
 from logue_common.consumer import commit, pace_fetches, stop_consumer
 from logue_common.errors import StartupError, UnreadableRecordError, problem
@@ -115,8 +114,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._stopping = True
 
     def _has_work(self) -> bool:
+        """True while a turn is at work, or the outcome that it wrote has not come back from the log."""
         turns = (turn for partition in self._owned.values() for turn in partition.turns.values())
-        return any(turn.state is not TurnState.WAITING for turn in turns)
+        return self._lanes.is_busy or any(turn.proposed is not None for turn in turns)
 
     # --- the group ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +277,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     def _adapt_to_load(self) -> None:
         held = sum(len(partition.turns) for partition in self._owned.values())
+        for partition in self._owned.values():
+            metrics.ISOLATION.inc(partition.mismatches)
+            partition.mismatches = 0
         metrics.HELD.set(held)
         limit = self._settings.agent_concurrency
         if not self._paused_for_load and held > limit * _PAUSE_AT:

@@ -18,7 +18,7 @@ class TurnState(Enum):
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """One accepted turn without an outcome yet. `attempt` is this owner's and does not change while it stays."""
+    """One accepted turn without an outcome yet. `attempt` changes only when another owner's is seen."""
 
     request: ChatRequested
     partition: int

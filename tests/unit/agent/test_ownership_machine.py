@@ -13,7 +13,7 @@ from tests.unit.agent.events import cancelled, replied, requested, started
 
 from logue_agent.actions import Action, Decide, End, Run, Stop
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
-from logue_agent.turn import Turn
+from logue_agent.turn import Turn, TurnState
 from logue_common.events import ChatReplied
 from logue_common.topics import CHAT_CANCELS, CHAT_PROGRESSED, CHAT_REPLIED, CHAT_REQUESTED
 
@@ -71,6 +71,7 @@ class Owner:
                     self.deciding = [pair for pair in self.deciding if pair[0].turn_id != outcome.turn_id]
 
     def propose(self, turn: Turn, status: str) -> None:
+        turn.state = TurnState.DECIDING  # as the runner does
         self.log[CHAT_REPLIED].append(replied(turn.request, status=status, attempt=turn.attempt))
 
 
@@ -95,7 +96,7 @@ class Cluster(RuleBasedStateMachine):
     )
     def request(self, lane: str, on_busy: str) -> Any:
         self.count += 1
-        event = requested(str(self.count), lane, on_busy=on_busy)
+        event = requested(str(self.count), lane, on_busy=on_busy, fingerprint="same")
         self.log[CHAT_REQUESTED].append(event)
         return event
 
