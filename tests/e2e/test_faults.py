@@ -54,7 +54,7 @@ async def _assert_shown_is_stored(client: Client, streams: list[Stream], text: s
 async def test_agent_killed_in_mid_reply(client: Client, quiet: World) -> None:
     streams = [client.stream(f"{{{{tokens=40 gap=0.1}}}} {uuid4().hex}") for _ in range(_CONVERSATIONS)]
     running = await _started(streams)
-    quiet.stack.kill("agent-0", restart=False)
+    await asyncio.to_thread(quiet.stack.kill, "agent-0", restart=False)
     await asyncio.gather(*running)
     await _assert_shown_is_stored(client, streams, _count_to(40))
     resets = [stream.shown.names.count("message.reset") for stream in streams]
@@ -65,12 +65,12 @@ async def test_agent_killed_in_mid_reply(client: Client, quiet: World) -> None:
 async def test_agent_frozen_in_mid_reply_wakes_after_its_turns_were_taken_over(client: Client, quiet: World) -> None:
     streams = [client.stream(f"{{{{tokens=120 gap=0.1}}}} {uuid4().hex}") for _ in range(_CONVERSATIONS)]
     running = await _started(streams)
-    quiet.stack.pause("agent-1")
+    await asyncio.to_thread(quiet.stack.pause, "agent-1")
     async with asyncio.timeout(30):
         while not any("message.reset" in stream.shown.names for stream in streams):
             await asyncio.sleep(0.1)
     await asyncio.sleep(1)
-    quiet.stack.resume("agent-1")
+    await asyncio.to_thread(quiet.stack.resume, "agent-1")
     await asyncio.gather(*running)
     await _assert_shown_is_stored(client, streams, _count_to(120))
 
@@ -103,7 +103,7 @@ async def test_gateway_killed_in_mid_stream(client: Client, quiet: World) -> Non
         client.stream(f"{{{{tokens=60 gap=0.05}}}} {uuid4().hex}", gateway=gateway) for gateway in (doomed, other) * 4
     ]
     running = await _started(streams)
-    quiet.stack.kill("gateway-0", restart=False)
+    await asyncio.to_thread(quiet.stack.kill, "gateway-0", restart=False)
     await asyncio.gather(*running)
     await _assert_shown_is_stored(client, streams, _count_to(60))
     assert all(stream.connections > 1 for stream in streams[::2])

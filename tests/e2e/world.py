@@ -84,8 +84,9 @@ class World:
         return found
 
     def _new_stack(self) -> Stack:
+        # A PostgreSQL that may lose what it committed (fast_postgres) would not be the one that is promised.
         ports = self.stack.ports if hasattr(self, "stack") else None
-        return Stack(self._data_dir, broker=self.broker, gateways=2, agents=2, ports=ports, fast_postgres=True)
+        return Stack(self._data_dir, broker=self.broker, gateways=2, agents=2, ports=ports)
 
     def _disturb(self) -> None:
         try:
