@@ -49,7 +49,7 @@ test: install ## Every test that can run on this machine
 	@$(BIN)/pytest tests
 
 .PHONY: test-unit
-test-unit: install ## Unit and contract tests: fast, no broker and no database
+test-unit: install ## Unit and contract tests (those of producer and consumer start a broker)
 	@$(BIN)/pytest tests/unit tests/contract
 
 .PHONY: test-integration

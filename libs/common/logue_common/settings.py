@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from logue_common.errors import StartupError
 
 
 class LogueSettings(BaseSettings):
     """Base of every settings class."""
 
     model_config = SettingsConfigDict(env_prefix="LOGUE_", extra="ignore", frozen=True)
+
+    log_level: str = "INFO"
+
+    @classmethod
+    def load(cls) -> Self:
+        """From the environment. Raises StartupError, whose sentence names the variables that are missing or wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            wrong = [
+                f"{name if name.isupper() else prefix + name.upper()}: {e['msg']}"
+                for e in error.errors(include_input=False)
+                for name in [str(e["loc"][0]) if e["loc"] else "settings"]
+            ]
+            raise StartupError(f"Set these environment variables right: {'; '.join(wrong)}.") from None
 
 
 class KafkaSettings(LogueSettings):

@@ -32,6 +32,10 @@ def kind_of(name: str) -> str:
     return name.rstrip("0123456789").rstrip("-")
 
 
+#: Shorter than in production: whoever presses Ctrl-C waits for it.
+_DRAIN_SECONDS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """What a stack is to consist of.
@@ -166,8 +170,10 @@ class Blueprint:
                 "LOGUE_JWT_SECRET": secrets.jwt_secret,
                 "LOGUE_EVENT_ID_SECRET": secrets.event_id_secret,
             }
-        elif kind == "agent" and self.wants_demo_model:
-            wiring |= {"OPENAI_BASE_URL": self.demo_model_url, "OPENAI_API_KEY": "demo"}
+        elif kind == "agent":
+            wiring |= {"LOGUE_AGENT_DRAIN_SECONDS": str(_DRAIN_SECONDS)}
+            if self.wants_demo_model:
+                wiring |= {"OPENAI_BASE_URL": self.demo_model_url, "OPENAI_API_KEY": "demo"}
         elif kind == "conversation":
             wiring |= roles
         elif kind == "migrations":

@@ -157,7 +157,9 @@ class Stack:
         with self._locks[self.server(name).name]:
             if self._watcher is not None:
                 self._watcher.forget(name)
-            self.server(name).stop()
+            server = self.server(name)
+            server.stop()
+            self._expire_members(server)
 
     def start_one(self, name: str) -> None:
         """Starts what is down and returns when it is ready."""

@@ -35,10 +35,6 @@ def build_app(settings: AgentSettings) -> Starlette:
 
 def main() -> None:
     """Run until SIGTERM."""
-    settings = AgentSettings()
+    settings = AgentSettings.load()
     configure_logging("agent", settings.log_level)
     serve(build_app(settings), host=settings.agent_host, port=settings.agent_port)
-
-
-if __name__ == "__main__":
-    main()

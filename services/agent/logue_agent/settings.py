@@ -26,7 +26,5 @@ class AgentSettings(KafkaSettings, InternalApiSettings):
     agent_drain_seconds: float = Field(default=20.0, ge=0)
     #: How soon the group takes over from a dead agent. Brokers accept no less than 6 s unless told to.
     agent_session_seconds: float = Field(default=6.0, ge=1)
-    log_level: str = "INFO"
-
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr = Field(default=SecretStr("none"), validation_alias="OPENAI_API_KEY")

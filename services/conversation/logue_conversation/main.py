@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pydantic import ValidationError
-
+from logue_common.errors import StartupError
 from logue_common.logs import configure_logging
 from logue_common.service import serve
 from logue_conversation.api.app import create_app
@@ -15,10 +14,9 @@ from logue_conversation.settings import ConversationSettings
 def main() -> int:
     """Serve until SIGTERM. 1 when the settings are not usable."""
     try:
-        settings = ConversationSettings()
-    except ValidationError as error:
-        missing = ", ".join(f"LOGUE_{'_'.join(map(str, item['loc'])).upper()}" for item in error.errors())
-        print(f"The conversation service cannot start: check {missing}.", file=sys.stderr)  # noqa: T201
+        settings = ConversationSettings.load()
+    except StartupError as error:
+        print(error, file=sys.stderr)  # noqa: T201
         return 1
     configure_logging("conversation", settings.log_level)
     serve(create_app(settings), host=settings.conversation_host, port=settings.conversation_port)

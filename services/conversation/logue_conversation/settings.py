@@ -16,7 +16,6 @@ class ConversationSettings(KafkaSettings):
     database_relay_url: SecretStr
     conversation_host: str = "127.0.0.1"
     conversation_port: int = Field(default=8103, ge=1, le=65535)
-    log_level: str = "INFO"
     #: Connections that the HTTP API may hold at once.
     conversation_pool_size: int = Field(default=10, ge=1)
     #: Records that one transaction of the writer takes at most.

@@ -65,7 +65,7 @@ def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) 
 
 def run(settings: GatewaySettings, *, extra_routes: Sequence[BaseRoute] = ()) -> None:
     """Serve until SIGTERM or SIGINT. Open streams are ended first, so that their clients resume elsewhere."""
-    configure_logging("gateway")
+    configure_logging("gateway", settings.log_level)
     resources = bootstrap(settings)
     app = create_app(resources, extra_routes=extra_routes)
     serve(app, host=settings.gateway_host, port=settings.gateway_port, on_stop=resources.streams.stop)

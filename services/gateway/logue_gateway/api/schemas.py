@@ -51,7 +51,7 @@ def _check_depth(value: Any, depth: int) -> None:
 
 
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
-Title = Annotated[str, Field(max_length=_MAX_TITLE_CHARACTERS)]
+Title = Annotated[str, Field(min_length=1, max_length=_MAX_TITLE_CHARACTERS)]
 
 
 class ChatBody(Body):
@@ -70,15 +70,15 @@ class ConversationBody(Body):
     """POST /api/{user_id}/conversations."""
 
     title: Title | None = None
-    metadata: Metadata | None = None
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class ConversationPatch(Body):
     """PATCH /api/{user_id}/conversations/{id}."""
 
     title: Title | None = None
-    archived: bool | None = None
-    metadata: Metadata | None = None
+    archived: bool = False
+    metadata: Metadata = Field(default_factory=dict)
 
 
 #: For the documentation; the guard has verified the token long before.
