@@ -38,7 +38,7 @@ def dev_token_route(jwt_secret: str) -> Route:
 
 
 def main() -> None:
-    settings = GatewaySettings()
+    settings = GatewaySettings.load()
     routes = [dev_token_route(settings.jwt_secret.get_secret_value())] if settings.jwt_secret else []
     run(settings, extra_routes=routes)
 
