@@ -59,12 +59,16 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, An
     stranger had been the leader the group never gets over it. Raises what `consumer.commit` raises.
     """
     coordinator = consumer._coordinator  # noqa: SLF001
+    # Commits overlap (the regular one, and the last one before partitions go): the last to end takes the patch off.
+    coordinator.commits_in_flight = getattr(coordinator, "commits_in_flight", 0) + 1
     # A member that the broker does not know any more learns that when it rejoins.
     coordinator.reset_generation = coordinator.request_rejoin
     try:
         await consumer.commit(dict(offsets))
     finally:
-        coordinator.__dict__.pop("reset_generation", None)
+        coordinator.commits_in_flight -= 1
+        if not coordinator.commits_in_flight:
+            coordinator.__dict__.pop("reset_generation", None)
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

@@ -88,6 +88,10 @@ async def test_a_refused_commit_keeps_the_member_and_says_so(broker: str) -> Non
         coordinator.generation += 1
         with pytest.raises(CommitFailedError):
             await commit(consumer, {tp: 0})
+        coordinator.generation += 1
+        # The first is refused, the others as long as the group has not taken the member back.
+        refused = await asyncio.gather(*(commit(consumer, {tp: 0}) for _ in range(3)), return_exceptions=True)
+        assert {type(error) for error in refused} <= {CommitFailedError, type(None)}
         assert coordinator.member_id == member
         assert "reset_generation" not in vars(coordinator)
     finally:
