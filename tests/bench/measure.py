@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+OTHERS = "others"
+"""What else keeps this machine's cores busy: neighbours, the kernel."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -24,7 +26,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 class CpuClock:
-    """CPU seconds of processes by name, each with its children, and of this process as "load generator"."""
+    """CPU seconds of processes by name, each with its children; of this process ("load generator"); of the rest."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
@@ -33,11 +35,18 @@ class CpuClock:
         """Seconds since each process began."""
         table = _process_table()
         seconds = {name: _tree_seconds(table, pid) for name, pid in self._pids.items()}
-        return {**seconds, "load generator": time.process_time()}
+        seconds["load generator"] = time.process_time()
+        return {**seconds, OTHERS: _machine_seconds() - sum(seconds.values())}
 
     def since(self, before: Mapping[str, float]) -> dict[str, float]:
         """Seconds since an earlier reading."""
         return {name: seconds - before[name] for name, seconds in self.read().items()}
+
+
+def _machine_seconds() -> float:
+    """Time that all cores were not idle: user, nice, system, irq, softirq, steal (proc(5), /proc/stat)."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return (sum(ticks[0:3]) + sum(ticks[5:8])) / _TICKS_PER_SECOND
 
 
 def _process_table() -> dict[int, tuple[int, float]]:
