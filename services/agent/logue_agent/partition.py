@@ -49,6 +49,8 @@ class OwnedPartition:
         self.positions = dict(positions)
         self.prefix = FinishedPrefix(next_offset)
         self.turns: dict[str, Turn] = {}
+        #: A record came at an offset that was read before: the log lost its tail and uses its offsets again.
+        self.rewound = False
         #: Side records whose user or conversation is not that of their turn: ignored.
         self.mismatches = 0
         self._next_attempt = next_attempt
@@ -64,6 +66,7 @@ class OwnedPartition:
     def requested(self, offset: int, request: ChatRequested, *, refusal: Problem | None = None) -> list[Action]:
         """A chat.requested record, in partition order. With `refusal` the turn fails at once if it is a new one."""
         if not self.prefix.fetched(offset, self._unmatched.hold_back(self.positions)):
+            self.rewound = True
             return []
         if request.turn_id in self.turns or request.turn_id in self._decided:
             self.prefix.finish(offset)
@@ -248,6 +251,7 @@ class OwnedPartition:
 
     def _advance(self, topic: str, offset: int) -> bool:
         if offset < self.positions.get(topic, 0):
+            self.rewound = True
             return False
         self.positions[topic] = offset + 1
         return True

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -231,17 +232,30 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     async def _take(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         self._give_back(batches)
+        generation = self._generation
         # Requests first, so that what is said about them finds them.
         for tp in sorted(batches, key=lambda tp: tp.topic != CHAT_REQUESTED):
-            partition = self._owned.get(tp.partition)
+            number = tp.partition
+            partition = self._owned.get(number)
             for record in batches[tp]:
-                if partition is None or self._owned.get(tp.partition) is not partition:
-                    break  # not restored yet, or lost meanwhile
+                if (
+                    partition is None
+                    or self._generation != generation
+                    or self._owned.get(tp.partition) is not partition
+                ):
+                    break  # not restored yet, or fetched again, or lost
                 try:
                     actions = _accept(partition, record)
                 except UnreadableRecordError as error:
                     actions = await self._unreadable(partition, record, error)
                 await self._lanes.perform(actions)
+                if partition.rewound:
+                    self._read_again(number)
+
+    def _read_again(self, number: int) -> NoReturn:
+        """Restore everything from the beginning of the log."""
+        self._replay = True
+        raise KafkaError(f"partition {number} lost its tail; reading the log again from its beginning")
 
     def _give_back(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         """Records of partitions whose positions the restore task has not read yet are read again later."""
@@ -303,8 +317,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             end = None if self._consumer is None else self._consumer.highwater(_tp(CHAT_REQUESTED, number))
             if number not in self._restoring and end is not None:
                 if partition.prefix.next_offset > end:
-                    self._replay = True
-                    raise KafkaError(f"partition {number} of {CHAT_REQUESTED} lost its tail; reading it again")
+                    self._read_again(number)
                 if partition.prefix.next_offset == end:
                     partition.caught_up(now)
             for turn in partition.stuck(loop_now - _REPROPOSE_SECONDS):
