@@ -48,8 +48,10 @@ async def test_ten_rebalances_and_a_killed_agent_call_the_model_once_for_each_fi
         assert len(contents) == 1
 
 
-async def test_a_rebalance_interrupts_no_turn_that_stays_with_its_owner(rig: Rig) -> None:
-    mark = new_id()
+@pytest.mark.apache
+async def test_a_rebalance_interrupts_no_turn_that_stays_with_its_owner(apache_rig: Rig) -> None:
+    """On the real broker only: the stand-in refuses commits during a rebalance, and one rebalance becomes several."""
+    rig, mark = apache_rig, new_id()
     async with rig.agent() as staying:
         requests = [await rig.ask(f"{mark} {n} {{{{tokens=40 gap=0.1}}}}") for n in range(24)]
         for request in requests:
