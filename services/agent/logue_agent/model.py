@@ -11,7 +11,6 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import httpx2
@@ -24,9 +23,6 @@ from logue_agent.model_stream import EventLines, LineTooLongError
 from logue_agent.settings import AgentSettings
 from logue_common.errors import Problem, problem
 from logue_common.events import Usage
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
 
 #: Takes a piece of the reply.
 Say = Callable[[str], Awaitable[None]]
@@ -101,7 +97,10 @@ class Model:
             async with AsyncExitStack() as stack:
                 call = self._client.chat.completions.with_streaming_response.create(
                     model=model,
-                    messages=cast("list[ChatCompletionMessageParam]", messages),
+                    messages=[],
+                    # As they are: the package would walk through every message of `messages`, on the loop that all
+                    # turns share (time to first token with 99 messages: 13.3 ms, this way 1.9 ms; docs/bench).
+                    extra_body={"messages": messages},
                     stream=True,
                     stream_options={"include_usage": True},
                 )
