@@ -150,6 +150,7 @@ def fetch_jars(folder: Path, *, log: Path, stopping: threading.Event | None = No
     _require_java_17()
     if _is_complete(folder):
         return
+    folder = folder.absolute()  # Maven takes a relative one as relative to the POM
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     partial.mkdir(parents=True, exist_ok=True)
     pom = partial / "pom.xml"
@@ -168,9 +169,9 @@ def fetch_jars(folder: Path, *, log: Path, stopping: threading.Event | None = No
 
 
 def _is_complete(folder: Path) -> bool:
-    """Fetched by us, or a folder of somebody's own with the broker's jar in it."""
-    own = os.environ.get("LOGUE_KAFKA_JARS")
-    return (folder / ".complete").exists() or (own is not None and any(Path(own).glob("kafka_2.13-*.jar")))
+    """Fetched by us, or a folder of somebody's own; with the broker's jar in it."""
+    ours_to_fetch = os.environ.get("LOGUE_KAFKA_JARS") is None
+    return any(folder.glob("kafka_2.13-*.jar")) and ((folder / ".complete").exists() or not ours_to_fetch)
 
 
 def _require(program: str) -> str:
