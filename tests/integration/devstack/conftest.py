@@ -39,6 +39,10 @@ assert "FAIL_MIGRATIONS" not in os.environ, "told to fail"
 SETTINGS = """
 class GatewaySettings:
     jwt_secret = None
+
+    @classmethod
+    def load(cls):
+        return cls()
 """
 
 
