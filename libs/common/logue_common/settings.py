@@ -9,6 +9,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from logue_common.errors import StartupError
 
+#: A client of aiokafka that asks for metadata while a broker goes away twice in a row may wait for the regular update
+#: (seen: a heartbeat that waited in `force_metadata_update` for good), which by default comes every five minutes.
+METADATA_MAX_AGE_MS = 5_000
+
 
 class LogueSettings(BaseSettings):
     """Base of every settings class."""
@@ -39,7 +43,7 @@ class KafkaSettings(LogueSettings):
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes."""
-        return {"bootstrap_servers": self.kafka_bootstrap}
+        return {"bootstrap_servers": self.kafka_bootstrap, "metadata_max_age_ms": METADATA_MAX_AGE_MS}
 
 
 class TopicSettings(LogueSettings):

@@ -212,7 +212,6 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
             session_timeout_ms=int(self._settings.agent_session_seconds * 1000),
             heartbeat_interval_ms=_HEARTBEAT_MS,
-            metadata_max_age_ms=30_000,
         )
         await consumer.start()
         pace_fetches(consumer)
