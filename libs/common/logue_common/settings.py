@@ -9,8 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from logue_common.errors import StartupError
 
-#: A client of aiokafka that asks for metadata while a broker goes away twice in a row may wait for the regular update
-#: (seen: a heartbeat that waited in `force_metadata_update` for good), which by default comes every five minutes.
+#: Seen once, after a broker went away twice in a row: a heartbeat that waited in aiokafka's `force_metadata_update` for
+#: minutes. The cause is not proven; the regular update, by default every five minutes, would have ended the wait.
 METADATA_MAX_AGE_MS = 5_000
 
 
