@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,24 @@ APACHE_REQUIRED = os.environ.get("LOGUE_REQUIRE_APACHE") == "1"
 EXTERNAL_KAFKA = os.environ.get("LOGUE_TEST_KAFKA")
 
 apache_tests_run = pytest.StashKey[int]()
+own_folder = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep temporary files in a folder of this run's own.
+
+    pytest's default is shared by all runs of a user, and each makes its top unreadable for others again, such as the
+    PostgreSQL of a run beside it.
+    """
+    if config.option.basetemp is None:
+        folder = config.stash[own_folder] = Path(tempfile.mkdtemp(prefix="logue-tests-"))
+        config.option.basetemp = folder / "tmp"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete the folder of this run."""
+    if folder := config.stash.get(own_folder, None):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -116,8 +137,10 @@ def _no_proxy_and_no_model_key() -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where LOGUE_REQUIRE_APACHE=1, a skipped Apache Kafka test is a failed one."""
+    """Where LOGUE_REQUIRE_APACHE=1, a skipped Apache Kafka test is a failed one. A test that hung shows its tasks."""
     report = yield
+    if call.excinfo is not None and "Timeout" in str(call.excinfo.value):
+        report.sections.append(("Tasks", tasks_now()))
     if item.get_closest_marker("apache") is not None:
         if report.skipped and APACHE_REQUIRED:
             report.outcome = "failed"
@@ -125,6 +148,15 @@ def pytest_runtest_makereport(
         elif report.when == "call" and report.passed:
             item.config.stash[apache_tests_run] = item.config.stash.get(apache_tests_run, 0) + 1
     return report
+
+
+def tasks_now() -> str:
+    """What every pending task waits for; the traceback of a timeout ends in the event loop."""
+    shown = io.StringIO()
+    for task in list(asyncio.tasks._all_tasks):  # type: ignore[attr-defined]
+        if not task.done():
+            task.print_stack(file=shown)
+    return shown.getvalue()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -16,6 +16,7 @@ _log = structlog.get_logger(__name__)
 
 #: Leaving a group that is being rebalanced may never be answered.
 _STOP_SECONDS = 5.0
+_STOP_CHECK_SECONDS = 0.25
 
 #: An empty answer that took less was not waited for: aiokafka would ask again at once, 7,000 times a second.
 _QUICK_SECONDS = 0.005
@@ -76,12 +77,22 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, An
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop `consumer`, whatever becomes of it, in a few seconds.
 
+    aiokafka's `stop` may wait for ever: when partitions were just assigned, its cancellation of the fetch loop meets
+    the cancellation of the old fetches, which swallow it. So the loop is cancelled until it ends. And a group that is
+    being rebalanced may never answer to a member that leaves.
+
     In a task of its own: with a broker away, aiokafka lets the cancellation of its own fetches escape from `stop`,
     which would look like a cancellation of ours.
     """
     stopping = asyncio.create_task(consumer.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=_STOP_SECONDS)
-    if not done:
+    for _ in range(round(_STOP_SECONDS / _STOP_CHECK_SECONDS)):
+        done, _ = await asyncio.wait({stopping}, timeout=_STOP_CHECK_SECONDS)
+        if done:
+            break
+        fetcher = consumer._fetcher  # noqa: SLF001
+        if fetcher is not None and fetcher._closed:  # noqa: SLF001
+            fetcher._fetch_task.cancel()  # noqa: SLF001
+    if not stopping.done():
         stopping.cancel()
         _log.warning("consumer_not_stopped")
     elif not stopping.cancelled() and stopping.exception() is not None:

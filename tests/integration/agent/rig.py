@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from logue_agent.bootstrap import Resources, open_resources
 from logue_agent.settings import AgentSettings
+from logue_common.consumer import stop_consumer
 from logue_common.events import ChatCancelRequested, ChatReplied, ChatRequested, ReplyTo, encode, event_headers
 from logue_common.frames import FrameHeader
 from logue_common.ids import new_id
@@ -214,7 +215,7 @@ class Rig:
             tps = [TopicPartition(t, p) for t in CO_PARTITIONED for p in cluster.partitions_for_topic(t)]
             return {tp: await consumer.committed(tp) or 0 for tp in tps}
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _collect(self, consumer: AIOKafkaConsumer) -> None:
         while True:
@@ -246,7 +247,7 @@ async def _start_group_at_end(bootstrap: str, group: str) -> None:
         consumer.assign(tps)
         await consumer.commit(await consumer.end_offsets(tps))
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 @asynccontextmanager
@@ -265,7 +266,7 @@ async def open_rig(bootstrap: str) -> AsyncIterator[Rig]:
         stack.push_async_callback(rig._producer.stop)
         consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, fetch_max_wait_ms=20)
         await consumer.start()
-        stack.push_async_callback(consumer.stop)
+        stack.push_async_callback(stop_consumer, consumer)
         cluster = await consumer._client.fetch_all_metadata()
         tps = [TopicPartition(t, p) for t in (CHAT_STREAM, CHAT_REPLIED) for p in cluster.partitions_for_topic(t)]
         consumer.assign(tps)

@@ -9,6 +9,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 from tests.integration.agent.rig import Rig, context_of
 
+from logue_common.consumer import stop_consumer
 from logue_common.events import ReplyTo
 from logue_common.ids import new_id
 from logue_common.topics import CHAT_DLQ, CHAT_REQUESTED
@@ -184,7 +185,7 @@ async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_
             assert rig.outcomes[legible.turn_id][0].status == "failed"
         records = [await asyncio.wait_for(consumer.getone(), 5) for _ in range(2)]
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     headers = dict(records[0].headers)
     assert headers["original_topic"] == b"chat.requested"
     assert headers["error_class"] == b"unreadable"

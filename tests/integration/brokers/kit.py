@@ -14,7 +14,7 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import ConsumerRecord
 
-from logue_common.consumer import commit, pace_fetches
+from logue_common.consumer import commit, pace_fetches, stop_consumer
 from logue_common.ids import new_id
 
 
@@ -66,7 +66,7 @@ async def consuming(bootstrap: str, *tps: TopicPartition, **options: Any) -> Asy
             consumer.assign(tps)
         yield consumer
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def produce(bootstrap: str, topic: str, values: Sequence[bytes], partition: int = 0) -> list[int]:
@@ -174,7 +174,7 @@ class Member(ConsumerRebalanceListener):
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
             self._polling = None
-        await self.consumer.stop()
+        await stop_consumer(self.consumer)
 
     async def _poll(self) -> None:
         while True:

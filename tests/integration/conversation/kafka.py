@@ -8,6 +8,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
+from logue_common.consumer import stop_consumer
+
 
 async def partitions_of(bootstrap_servers: str, topic: str) -> list[int]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
@@ -32,4 +34,4 @@ async def records_of(bootstrap_servers: str, topic: str, key: str) -> list[Any]:
                 found += [record for record in records if record.key == key.encode()]
         return found
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)

@@ -12,6 +12,7 @@ from tests.integration.conversation.kafka import records_of
 from tests.integration.conversation.support import Service, eventually
 
 from logue_common.clock import utc_now
+from logue_common.consumer import stop_consumer
 from logue_common.events import ChatReplied, decode
 from logue_common.ids import new_id
 from logue_common.topics import CHAT_REPLIED, CHAT_REQUESTED
@@ -31,7 +32,7 @@ async def agents_commit(service: Service, partition: int, offset: int) -> None:
         consumer.assign([assigned])
         await consumer.commit({assigned: offset})
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def status(service: Service, turn: Turn) -> str:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from logue_common import frames
 from logue_common.clock import utc_now
+from logue_common.consumer import stop_consumer
 from logue_common.errors import problem
 from logue_common.events import ChatCancelRequested, ChatRequested, decode
 from logue_common.frames import FrameHeader
@@ -290,7 +291,7 @@ class FakeAgent:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
         await self.producer.stop()
 
     async def turn(self, attempt: int = 1) -> Turn:

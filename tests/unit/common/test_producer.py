@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
+from logue_common.consumer import stop_consumer
 from logue_common.ids import new_id
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import MAX_RECORD_BYTES
@@ -91,7 +92,7 @@ async def values_of(bootstrap: str, topic: str, partitions: int = 1) -> list[byt
                     found[tp] += [record.value for record in records]
         return [value for tp in tps for value in found[tp]]
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def send(producer: Producer, topic: str, value: str, *, seconds: float = 5.0) -> int:
@@ -110,7 +111,7 @@ async def test_a_record_arrives_with_key_value_headers_and_partition(broker: str
         consumer.assign([TopicPartition(topic, 2)])
         record = await asyncio.wait_for(consumer.getone(), 10)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     assert (record.key, record.value, record.headers) == (b"k", b"v", (("h", b"1"), ("h", b"2")))
 
 

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from logue_common.consumer import stop_consumer
 from logue_common.topics import CHAT_STREAM
 from logue_gateway import metrics
 from logue_gateway.streams.reader import deliver, frame_of
-from logue_gateway.streams.tail import assign, connect, disconnect, pause, rewound
+from logue_gateway.streams.tail import assign, connect, pause, rewound
 from logue_gateway.streams.waiters import Registry, Waiter
 from logue_gateway.tasks import end
 
@@ -132,7 +133,7 @@ class ReplayReader:
                     await self._serve(consumer, total)
                 finally:
                     self.is_connected = False
-                    await disconnect(consumer)
+                    await stop_consumer(consumer)
             except (KafkaError, OSError) as error:
                 await pause(self._client_id, error)
             except Exception as error:  # noqa: BLE001 (whatever it is: without this reader nobody can resume)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
-from logue_common.consumer import pace_fetches
+from logue_common.consumer import pace_fetches, stop_consumer
 from logue_common.topics import MAX_RECORD_BYTES
 from logue_gateway import metrics
 from logue_gateway.tasks import end
@@ -22,7 +21,6 @@ RECONNECT_SECONDS = 0.5
 FETCH_WAIT_MS = 50
 #: Longest wait for records in one go; bounds how late a stop is noticed.
 POLL_MS = 1000
-STOP_TIMEOUT_SECONDS = 3.0
 #: How far a reader goes back when its position is gone: further back nobody waits for.
 REWIND_SECONDS = 10.0
 
@@ -51,7 +49,7 @@ async def connect(
         await consumer.beginning_offsets([first])  # waits for the topic's metadata
         return consumer, len(consumer.partitions_for_topic(topic))
     except BaseException:
-        await disconnect(consumer)
+        await stop_consumer(consumer)
         raise
 
 
@@ -70,12 +68,6 @@ def assign(
         consumer.seek(partition, position)
         if paused:
             consumer.pause(partition)
-
-
-async def disconnect(consumer: AIOKafkaConsumer) -> None:
-    """Stop, also when the broker is away."""
-    with contextlib.suppress(TimeoutError, KafkaError, OSError):
-        await asyncio.wait_for(consumer.stop(), STOP_TIMEOUT_SECONDS)
 
 
 async def pause(client_id: str, error: Exception, *, defect: bool = False) -> None:
@@ -155,7 +147,7 @@ class TailReader:
                     await self._read(consumer)
                 finally:
                     self._consumer = None
-                    await disconnect(consumer)
+                    await stop_consumer(consumer)
             except (KafkaError, OSError) as error:
                 await pause(self._client_id, error)
             except Exception as error:  # noqa: BLE001 (whatever it is: a gateway without its reader is deaf)
