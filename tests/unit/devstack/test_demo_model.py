@@ -165,6 +165,34 @@ async def test_calls_are_counted_by_last_message_until_reset(model: AsyncOpenAI,
     assert (await http.delete("/demo/calls")).json() == {"total": 0, "by_message": {}}
 
 
+async def test_calls_that_were_generated_to_the_end_are_billed(model: AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    began = (await http.get("/demo/bill")).json()["since"]
+    await ask(model, "{{tokens=2}} plain")
+    for _ in range(2):
+        await stream(model, "x", "y", "{{tokens=3}} streamed")
+    for knobs in ("fail=500", "cut=1 tokens=3"):
+        with pytest.raises(openai.APIError):
+            await ask(model, f"{{{{{knobs}}}}} not to the end")
+    body = {"messages": messages_of("{{tokens=3 gap=0.2}} left"), "stream": True}
+    async with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        await anext(response.aiter_bytes())
+    await asyncio.sleep(0.7)
+    bill = (await http.get("/demo/bill")).json()
+    assert bill["since"] == began <= time.time()
+    assert bill["by_message"] == {
+        "{{tokens=2}} plain": [usage(2, 2)],
+        "{{tokens=3}} streamed": [usage(4, 3), usage(4, 3)],
+    }
+    await http.delete("/demo/calls")
+    bill = (await http.get("/demo/bill")).json()
+    assert bill["by_message"] == {}
+    assert bill["since"] > began
+
+
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
 async def test_models_are_listed(model: AsyncOpenAI) -> None:
     assert [m.id async for m in model.models.list()] == ["demo"]
 

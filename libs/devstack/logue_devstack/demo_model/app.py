@@ -35,6 +35,8 @@ class Completion:
 
     id: str
     model: str
+    #: The last message of the user.
+    message: str
     stream: bool
     include_usage: bool
     tokens: list[str]
@@ -66,6 +68,8 @@ class DemoModel:
                 await _send_json(send, 200, {"object": "list", "data": [model]})
             case "GET", "/demo/calls":
                 await _send_json(send, 200, self.calls.as_json())
+            case "GET", "/demo/bill":
+                await _send_json(send, 200, self.calls.bill_as_json())
             case "DELETE", "/demo/calls":
                 self.calls.clear()
                 await _send_json(send, 200, self.calls.as_json())
@@ -87,9 +91,9 @@ class DemoModel:
             if knobs.hang:
                 await gone
             elif completion.stream:
-                await _stream(completion, send, gone)
+                await _stream(completion, send, gone, self.calls)
             else:
-                await _answer(completion, send, gone)
+                await _answer(completion, send, gone, self.calls)
         finally:
             gone.cancel()
 
@@ -113,6 +117,7 @@ class DemoModel:
         return Completion(
             id=f"chatcmpl-{sha256(body).hexdigest()[:24]}",
             model=str(request.get("model") or MODEL),
+            message=last,
             stream=request.get("stream") is True,
             include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
             tokens=tokens,
@@ -122,7 +127,7 @@ class DemoModel:
         )
 
 
-async def _stream(completion: Completion, send: Send, gone: asyncio.Future[Any]) -> None:
+async def _stream(completion: Completion, send: Send, gone: asyncio.Future[Any], calls: Calls) -> None:
     """Sends the tokens when they are due, measured from the start so that delays do not add up."""
     created = int(time.time())
     frame = {"id": completion.id, "object": "chat.completion.chunk", "created": created, "model": completion.model}
@@ -159,10 +164,11 @@ async def _stream(completion: Completion, send: Send, gone: asyncio.Future[Any])
     pending += chunk({}, "stop")
     if completion.include_usage:
         pending += b"data: %b\n\n" % orjson.dumps(frame | {"choices": [], "usage": completion.usage})
+    calls.bill(completion.message, completion.usage)  # first, so that whatever anyone was told is on the bill
     await send({"type": "http.response.body", "body": pending + b"data: [DONE]\n\n"})
 
 
-async def _answer(completion: Completion, send: Send, gone: asyncio.Future[Any]) -> None:
+async def _answer(completion: Completion, send: Send, gone: asyncio.Future[Any], calls: Calls) -> None:
     knobs = completion.knobs
     cut = completion.cut_after
     await asyncio.wait([gone], timeout=knobs.ttft + knobs.gap * (len(completion.tokens) if cut is None else cut))
@@ -181,6 +187,7 @@ async def _answer(completion: Completion, send: Send, gone: asyncio.Future[Any])
     if cut is not None:
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         return
+    calls.bill(completion.message, completion.usage)
     await send({"type": "http.response.body", "body": body})
 
 
