@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import structlog
+from prometheus_client import Counter, Gauge
 
 from logue_common.events import Headers
-from logue_common.producer import Producer
+from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_DLQ, MAX_RECORD_BYTES
+
+#: Records that wait for chat.dlq, and their bytes, before further ones are only named in the log.
+MAX_WAITING = 1000
+MAX_WAITING_BYTES = 32 * 1024 * 1024
+_RETRY_SECONDS = 1.0
+#: How long `close` goes on trying.
+_CLOSE_SECONDS = 3.0
+
+WAITING = Gauge("logue_dead_letters_waiting", "Records that wait until chat.dlq can be written")
+DROPPED = Counter("logue_dead_letters_dropped_total", "Records for which there was no room: the log names their places")
+
+_log = structlog.get_logger(__name__)
 
 _MAX_TEXT_BYTES = 1000
 #: Room for our headers, so that a record of the largest size still fits.
@@ -28,8 +45,73 @@ class Record(Protocol):
         """Names may repeat."""
 
 
-async def send_dead_letter(producer: Producer, record: Record, *, consumer: str, error_class: str, text: str) -> None:
-    """Write `record` to chat.dlq; returns when the broker has it. Raises NotSentError or DeliveryUnknownError."""
+class _Letter(NamedTuple):
+    key: str
+    value: bytes
+    headers: Headers
+
+
+class DeadLetters:
+    """Takes records that cannot be used out of the way, whatever the state of chat.dlq.
+
+    It has a producer of its own: a chat.dlq that takes nothing must not hold up, or break, what others send.
+    """
+
+    def __init__(self, producer: Producer, *, consumer: str) -> None:
+        self._producer = producer
+        self._consumer = consumer
+        self._waiting: deque[_Letter] = deque()
+        self._waiting_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def bury(self, record: Record, *, error_class: str, text: str) -> None:
+        """Write `record` to chat.dlq; returns when the broker has it.
+
+        Or in some seconds, when chat.dlq cannot be written: then the record waits in memory, and further ones join it
+        at once. One for which there is no room is named in the log; it stays in its topic until that forgets it.
+        """
+        self._producer.start()
+        letter = _letter(record, self._consumer, error_class, text)
+        if not self._waiting and await self._send(letter):
+            return
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(letter.value) > MAX_WAITING_BYTES:
+            DROPPED.inc()
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            _log.error("dead_letter_dropped", **place, error_class=error_class)
+            return
+        self._waiting.append(letter)
+        self._waiting_bytes += len(letter.value)
+        WAITING.set(len(self._waiting))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._send_waiting(), name="dead-letters")
+
+    async def close(self) -> None:
+        """Try for a moment to write what waits, and let go."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+            self._task.cancel()
+        if self._waiting:
+            _log.error("dead_letters_lost", records=len(self._waiting))
+        await self._producer.close()
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            if await self._send(self._waiting[0]):
+                self._waiting_bytes -= len(self._waiting.popleft().value)
+                WAITING.set(len(self._waiting))
+            else:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _send(self, letter: _Letter) -> bool:
+        try:
+            await self._producer.send(CHAT_DLQ, key=letter.key, value=letter.value, headers=letter.headers)
+        except (NotSentError, DeliveryUnknownError) as error:
+            _log.warning("dead_letter_waits", cause=str(error))
+            return False
+        return True
+
+
+def _letter(record: Record, consumer: str, error_class: str, text: str) -> _Letter:
     value = record.value or b""
     headers: Headers = [
         ("original_topic", record.topic.encode()),
@@ -43,5 +125,4 @@ async def send_dead_letter(producer: Producer, record: Record, *, consumer: str,
     if len(value) > _MAX_VALUE_BYTES:
         value = value[:_MAX_VALUE_BYTES]
         headers.append(("truncated", b"true"))
-    key = (record.key or b"").decode(errors="replace")
-    await producer.send(CHAT_DLQ, key=key, value=value, headers=headers)
+    return _Letter((record.key or b"").decode(errors="replace"), value, headers)

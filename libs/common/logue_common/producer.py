@@ -57,8 +57,8 @@ class Producer:
         return self._current is not None
 
     def start(self) -> None:
-        """Begin to connect."""
-        if self._connecting is None and not self._closed:
+        """Begin to connect, unless that was begun."""
+        if self._connecting is None and self._current is None and not self._closed:
             self._connecting = asyncio.create_task(self._connect(), name=f"{self._client_id}-connect")
 
     async def wait_connected(self, timeout_seconds: float) -> bool:

@@ -19,6 +19,7 @@ from logue_agent.settings import AgentSettings
 from logue_agent.store import Store
 from logue_agent.subscriber import Subscriber
 from logue_common.clock import Clock, utc_now
+from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError
 from logue_common.producer import Producer
 
@@ -49,7 +50,8 @@ async def open_resources(settings: AgentSettings, clock: Clock = utc_now) -> Asy
     )
     cache = ContextCache(settings.agent_cache_characters)
     runner = Runner(settings, frames=frames, events=events, model=model, store=store, cache=cache, clock=clock)
-    subscriber = Subscriber(settings, Lanes(runner, frames, cache, clock), cache, events)
+    dead_letters = DeadLetters(Producer(options, client_id="logue-agent-dlq"), consumer="agent")
+    subscriber = Subscriber(settings, Lanes(runner, frames, cache, clock), cache, dead_letters)
     consuming = asyncio.create_task(subscriber.run(), name="subscriber")
     consuming.add_done_callback(_end_process_on_failure)
     checkpoints = asyncio.create_task(runner.checkpoint_forever(), name="checkpoints")
@@ -60,7 +62,7 @@ async def open_resources(settings: AgentSettings, clock: Clock = utc_now) -> Asy
         await subscriber.stop()
         checkpoints.cancel()
         await asyncio.gather(consuming, checkpoints, return_exceptions=True)
-        await asyncio.gather(frames.close(), events.close(), model.close(), store.close())
+        await asyncio.gather(frames.close(), events.close(), dead_letters.close(), model.close(), store.close())
 
 
 def _end_process_on_failure(consuming: asyncio.Task[None]) -> None:

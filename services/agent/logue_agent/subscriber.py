@@ -11,7 +11,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import NoReturn
 
 import structlog
@@ -23,24 +22,14 @@ from aiokafka.structs import ConsumerRecord
 from logue_agent import metrics
 from logue_agent.actions import Action
 from logue_agent.context import ContextCache
-from logue_agent.dead_letters import bury
 from logue_agent.lanes import Lanes
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
+from logue_agent.records import accept, legible_request
 from logue_agent.settings import AgentSettings
-from logue_common import topics
 from logue_common.consumer import commit, pace_fetches, stop_consumer
+from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError, UnreadableRecordError, problem
-from logue_common.events import (
-    AttemptStarted,
-    ChatCancelRequested,
-    ChatReplied,
-    ChatRequested,
-    ReplyTo,
-    decode,
-    legible_ids,
-)
-from logue_common.producer import Producer
 from logue_common.topics import CHAT_REQUESTED, CO_PARTITIONED, MAX_RECORD_BYTES, check_co_partitioning
 
 _log = structlog.get_logger(__name__)
@@ -61,11 +50,11 @@ _PAUSE_AT, _RESUME_AT = 4, 2
 class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """The keyed consumer of one agent process."""
 
-    def __init__(self, settings: AgentSettings, lanes: Lanes, cache: ContextCache, events: Producer) -> None:
+    def __init__(self, settings: AgentSettings, lanes: Lanes, cache: ContextCache, dead_letters: DeadLetters) -> None:
         self._settings = settings
         self._lanes = lanes
         self._cache = cache
-        self._events = events
+        self._dead_letters = dead_letters
         self._consumer: AIOKafkaConsumer | None = None
         self._owned: dict[int, OwnedPartition] = {}
         self._restoring: set[int] = set()
@@ -244,7 +233,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 ):
                     break  # not restored yet, or fetched again, or lost
                 try:
-                    actions = _accept(partition, record)
+                    actions = accept(partition, record)
                 except UnreadableRecordError as error:
                     actions = await self._unreadable(partition, record, error)
                 await self._lanes.perform(actions)
@@ -270,21 +259,12 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     ) -> list[Action]:
         """Bury the record; a request of which at least the ids can be read still gets an outcome."""
         _log.error("unreadable_record", topic=record.topic, partition=record.partition, offset=record.offset)
-        await bury(self._events, record, error)
-        ids = legible_ids(record.value) if record.topic == CHAT_REQUESTED else None
-        if ids is None:
+        metrics.DEAD_LETTERS.labels(record.topic).inc()
+        await self._dead_letters.bury(record, error_class="unreadable", text=str(error))
+        request = legible_request(record)
+        if request is None:
             partition.unreadable(record.topic, record.offset)
             return []
-        request = ChatRequested(
-            turn_id=ids["turn_id"],
-            conversation_id=ids["conversation_id"],
-            user_id=ids["user_id"],
-            user_message_id=ids["turn_id"],
-            reply_message_id=ids["turn_id"],
-            content="",
-            reply_to=ReplyTo(partition=0, offset=0, request_id=""),
-            requested_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        )
         cause = problem("internal_error", "The message could not be read by the system. Send it again.")
         return partition.requested(record.offset, request, refusal=cause)
 
@@ -355,17 +335,3 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
 def _tp(topic: str, number: int) -> TopicPartition:
     return TopicPartition(topic, number)
-
-
-def _accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
-    """Hand one record to its partition. Raises UnreadableRecordError."""
-    now = time.monotonic()
-    match record.topic:
-        case topics.CHAT_REQUESTED:
-            return partition.requested(record.offset, decode(ChatRequested, record.value))
-        case topics.CHAT_CANCELS:
-            return partition.cancel_requested(record.offset, decode(ChatCancelRequested, record.value), now)
-        case topics.CHAT_PROGRESSED:
-            return partition.attempt_started(record.offset, decode(AttemptStarted, record.value), now)
-        case _:
-            return partition.replied(record.offset, decode(ChatReplied, record.value), now)

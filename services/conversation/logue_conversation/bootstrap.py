@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from logue_common.clock import Clock, utc_now
+from logue_common.dead_letters import DeadLetters
 from logue_common.health import Check
 from logue_common.producer import Producer
 from logue_conversation.barrier import Barrier, PositionWatch
@@ -76,6 +77,7 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     ends = LogEnds(options)
     watch = PositionWatch(api)
     outbox_relay = Relay(relay, producer)
+    dead_letters = DeadLetters(Producer(options, client_id="logue-conversation-dlq"), consumer="conversation")
     resources = Resources(
         api=api,
         writer=writer,
@@ -86,7 +88,7 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
         subscriber=Subscriber(
             options,
             Writer(writer, clock),
-            producer,
+            dead_letters,
             batch_records=settings.conversation_batch_records,
             stored=outbox_relay.wake,
         ),
@@ -111,6 +113,7 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
         await resources.reconciler.stop()
         await resources.subscriber.stop()
         await outbox_relay.stop()
+        await dead_letters.close()
         await producer.close()
         await ends.close()
         for held in (api, writer, relay):

@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
 from typing import Any
 
 import structlog
@@ -16,14 +15,17 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from logue_common.consumer import commit, pace_fetches, stop_consumer
-from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
+from logue_common.dead_letters import DeadLetters, Record
 from logue_conversation import metrics
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
-from logue_conversation.dead_letters import UNREADABLE, bury, class_of
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
+from logue_conversation.tables import ISOLATION_CONSTRAINT
 from logue_conversation.writer import Writer
 
 GROUP = "logue-conversation"
+
+UNREADABLE = "unreadable"
+ISOLATION = "isolation"
 
 _POLL_MS = 200
 #: A drained partition waits this long at the broker before an empty answer.
@@ -48,14 +50,14 @@ class Subscriber:
         self,
         client_options: dict[str, Any],
         writer: Writer,
-        producer: Producer,
+        dead_letters: DeadLetters,
         *,
         batch_records: int,
         stored: Callable[[], None],
     ) -> None:
         self._options = client_options
         self._writer = writer
-        self._producer = producer
+        self._dead_letters = dead_letters
         self._batch_records = batch_records
         self._stored = stored
         self._stopping = asyncio.Event()
@@ -129,7 +131,7 @@ class Subscriber:
 
     async def _store(self, consumer: AIOKafkaConsumer, decoded: Decoded) -> None:
         for record, error in decoded.unreadable:
-            await self._until_done(consumer, partial(bury, self._producer, record, UNREADABLE, str(error)))
+            await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)
         await self._bisect(consumer, decoded, decoded.batch)
         await self._commit(consumer, decoded.batch.positions)
@@ -146,10 +148,18 @@ class Subscriber:
                     await self._bisect(consumer, decoded, half)
             elif batch.events:
                 record = decoded.record_of(batch.events[0])
-                await self._until_done(consumer, partial(bury, self._producer, record, class_of(error), str(error)))
+                await self._bury(record, _class_of(error), str(error))
                 await self._bisect(consumer, decoded, batch.without_events())
             else:
                 raise
+
+    async def _bury(self, record: Record, error_class: str, text: str) -> None:
+        metrics.DEAD_LETTERS.labels(error_class).inc()
+        if error_class == ISOLATION:
+            metrics.ISOLATION.inc()
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        _log.error("record_buried", **place, error_class=error_class)
+        await self._dead_letters.bury(record, error_class=error_class, text=text)
 
     async def _until_done(self, consumer: AIOKafkaConsumer, work: Callable[[], Awaitable[None]]) -> None:
         """Try `work` until it is done, and stay in the group. Raises DataRejectedError, or InterruptedWorkError."""
@@ -157,7 +167,7 @@ class Subscriber:
         for delay in _backoff():
             try:
                 await work()
-            except (StoreUnavailableError, NotSentError, DeliveryUnknownError) as error:
+            except StoreUnavailableError as error:
                 metrics.STORE_RETRIES.inc()
                 self.trouble = str(error)
                 _log.warning("writer_retries", cause=str(error), delay_seconds=delay)
@@ -232,6 +242,11 @@ class _Joined(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # noqa: ARG002
         """Also called with no partition."""
         self._joined()
+
+
+def _class_of(error: DataRejectedError) -> str:
+    """`isolation` for a conversation that is another user's, else the SQLSTATE."""
+    return ISOLATION if error.constraint == ISOLATION_CONSTRAINT else f"sqlstate_{error.sqlstate}"
 
 
 def _backoff() -> Iterator[float]:
