@@ -105,7 +105,7 @@ _FRAME_HEADERS = {
     "type": "object",
     "description": "Numbers are decimal text. `n` counts from 1 within an attempt; `request` names the one request "
     "that an attach or refused frame answers.",
-    "properties": dict.fromkeys((*_REQUIRED_FRAME_HEADERS, "request"), _TEXT),
+    "properties": dict.fromkeys((*_REQUIRED_FRAME_HEADERS, "request", "model_ms"), _TEXT),
     "required": list(_REQUIRED_FRAME_HEADERS),
 }
 _FRAME_PAYLOADS: dict[str, dict[str, Any]] = {

@@ -38,6 +38,8 @@ class FrameHeader:
     kind: str
     #: Set on frames that answer one request of a gateway: they have no n of their own (0).
     request: str | None = None
+    #: Set on the first text of an attempt: how long the model took to it. The rest of the wait is Logue's own.
+    model_ms: int | None = None
 
     @property
     def is_end(self) -> bool:
@@ -54,6 +56,8 @@ class FrameHeader:
         ]
         if self.request is not None:
             headers.append(("request", self.request.encode()))
+        if self.model_ms is not None:
+            headers.append(("model_ms", b"%d" % self.model_ms))
         return headers
 
     @classmethod
@@ -61,13 +65,14 @@ class FrameHeader:
         """From Kafka headers. Raises ValueError when they are not those of a frame."""
         raw = dict(headers)
         try:
-            request = raw.get("request")
+            request, model_ms = raw.get("request"), raw.get("model_ms")
             return cls(
                 user=raw["user"].decode(),
                 attempt=int(raw["attempt"]),
                 n=int(raw["n"]),
                 kind=raw["kind"].decode(),
                 request=None if request is None else request.decode(),
+                model_ms=None if model_ms is None else int(model_ms),
             )
         except KeyError as error:
             raise ValueError(f"not a frame: header {error} is missing") from error

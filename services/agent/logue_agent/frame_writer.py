@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiokafka.errors import KafkaError
 
@@ -58,6 +59,8 @@ class FrameWriter:
         self._order = asyncio.Lock()
         self._closed = False
         self._checkpoint_at = self._loop.time()
+        #: How long the model took to its first text; goes out with that text.
+        self.model_ms: int | None = None
 
     @property
     def text(self) -> str:
@@ -116,6 +119,8 @@ class FrameWriter:
     async def _send(self, kind: str, value: bytes, on_done: Callable[[], None] | None = None) -> None:
         request = self._turn.request
         header = FrameHeader(request.user_id, self._attempt, self._turn.next_n(), kind)
+        if kind == DELTA and self.model_ms is not None:
+            header, self.model_ms = replace(header, model_ms=self.model_ms), None
         await send_frame(self._producer, request, header, value, on_done)
 
     def _acknowledged(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import structlog
@@ -116,9 +117,12 @@ class Runner:
             completion = progress.completion = Completion(request.model or self._settings.agent_model)
             self._streaming.add(writer)
 
+            asked_at = time.monotonic()
+
             async def say(piece: str) -> None:
                 if progress.first_token_at is None:
                     progress.first_token_at = self._clock()
+                    writer.model_ms = int((time.monotonic() - asked_at) * 1000)
                     metrics.FIRST_TOKEN.observe((progress.first_token_at - request.requested_at).total_seconds())
                 await writer.say(piece)
 

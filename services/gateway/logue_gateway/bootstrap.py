@@ -12,6 +12,7 @@ from logue_common.producer import Producer
 from logue_gateway.authenticator import Authenticator
 from logue_gateway.changes import changes_reader
 from logue_gateway.memory import OwnedConversations, TurnMemory
+from logue_gateway.overload import OverloadGuard
 from logue_gateway.publisher import Publisher
 from logue_gateway.settings import GatewaySettings
 from logue_gateway.store import Store
@@ -32,6 +33,7 @@ class Resources:
     store: Store
     memory: TurnMemory
     owned: OwnedConversations
+    overload: OverloadGuard
     publisher: Publisher
     streams: Streams
     live: LiveReader
@@ -67,6 +69,7 @@ def bootstrap(settings: GatewaySettings, *, clock: Clock = utc_now) -> Resources
     memory, owned = TurnMemory(), OwnedConversations()
     limits = Limits(settings.gateway_max_streams, settings.gateway_heartbeat_seconds, silence_seconds)
     streams = Streams(store, limits)
+    overload = OverloadGuard(settings.gateway_overload_seconds)
     return Resources(
         settings=settings,
         clock=clock,
@@ -74,6 +77,7 @@ def bootstrap(settings: GatewaySettings, *, clock: Clock = utc_now) -> Resources
         store=store,
         memory=memory,
         owned=owned,
+        overload=overload,
         publisher=Publisher(
             Producer(options, client_id=f"gateway-{index}"),
             clock=clock,
@@ -86,6 +90,7 @@ def bootstrap(settings: GatewaySettings, *, clock: Clock = utc_now) -> Resources
             count=settings.gateway_reply_partitions,
             registry=streams.live,
             memory=memory,
+            overload=overload,
         ),
         replay=ReplayReader(
             options,

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from logue_common.errors import PROBLEM_JSON, LogueError, Problem, ProblemError, problem
@@ -24,6 +25,8 @@ from logue_common.errors import PROBLEM_JSON, LogueError, Problem, ProblemError,
 #: What clients that must come back are told, in seconds.
 RETRY_AFTER = "1"
 _RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+#: What `Allow` may name.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class TokenError(LogueError):
@@ -107,9 +110,17 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         found = problem("not_found", "Nothing is served under this address. /docs lists what is.")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         found = problem("method_not_allowed", "This address does not answer this method; the Allow header lists which.")
+        headers["Allow"] = ", ".join(_allowed(request))
     else:
         found = problem("bad_request", "The request cannot be read. Check it against /docs.")
     return problem_response(request.scope, found, headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the request's address. The router names those of the first route that it finds only."""
+    scopes = [{**request.scope, "method": method} for method in _METHODS]
+    routes = request.app.routes
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def on_unexpected(request: Request, _error: Exception) -> Response:

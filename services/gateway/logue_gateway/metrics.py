@@ -11,6 +11,13 @@ FIRST_FRAME_SECONDS = Histogram(
     "From the arrival of a chat request to its first frame",
     buckets=(0.005, 0.012, 0.03, 0.06, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+ADDED_SECONDS = Histogram(
+    "logue_gateway_added_first_token_seconds",
+    "From a chat request to its first text, less what the model took",
+    buckets=(0.005, 0.012, 0.03, 0.06, 0.1, 0.15, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+TURNS_AHEAD = Gauge("logue_gateway_unanswered_turns", "Accepted turns without their first text")
+SHED = Counter("logue_gateway_shed_turns", "New turns refused because the accepted ones already wait too long")
 PUBLISHED = Counter("logue_gateway_published", "Events handed to Kafka", ["event", "result"])
 CANCELS_GIVEN_UP = Counter("logue_gateway_cancels_given_up", "Cancels of unconfirmed turns dropped: the queue was full")
 REFUSED_TOKENS = Counter("logue_gateway_refused_tokens", "Requests without a usable token", ["cause"])

@@ -16,6 +16,9 @@ from logue_gateway.errors import correlation_id, on_problem, on_unexpected
 
 #: API.md: larger bodies are 413.
 MAX_BODY_BYTES = 1024 * 1024
+#: Browsers do not guess what an answer is, and caches keep nothing of /api.
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
 #: What clients may call their methods is unbounded; labels are not.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
@@ -23,7 +26,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Correlation:
-    """Outermost: gives every answer its X-Correlation-ID, counts it, and answers what nobody else caught."""
+    """Outermost: gives every answer its X-Correlation-ID and what browsers must know, counts it, and answers what
+    nobody else caught.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,7 +45,10 @@ class Correlation:
             if message["type"] == "http.response.start":
                 started = True
                 found = correlation_id(scope) or ""
-                message["headers"] = [*message.get("headers", []), (b"x-correlation-id", found.encode())]
+                headers = [*message.get("headers", []), (b"x-correlation-id", found.encode()), _NO_SNIFFING]
+                if _is_guarded(scope["path"]) and not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)
+                message["headers"] = headers
                 route = getattr(scope.get("route"), "path", "unrouted")
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 metrics.REQUESTS.labels(method, route, str(message["status"])).inc()

@@ -22,6 +22,8 @@ class GatewaySettings(KafkaSettings, InternalApiSettings):
     gateway_reply_partitions: int = Field(default=4, ge=1)
     #: Open streams and waiting requests together; beyond it 503 `overloaded`.
     gateway_max_streams: int = Field(default=10_000, ge=1)
+    #: New turns are refused (503 `overloaded`) while the accepted ones wait this much longer than the model makes them.
+    gateway_overload_seconds: float = Field(default=0.15, gt=0)
     #: Unsent bytes of one stream; a client that is slower is closed and resumes.
     gateway_stream_buffer_bytes: int = Field(default=256 * 1024, ge=1024)
     #: How long a JSON request waits for its reply before it is answered with 202.

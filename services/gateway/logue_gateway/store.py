@@ -17,10 +17,14 @@ from logue_common.errors import PROBLEMS, ProblemError
 from logue_common.internal import StoredTurn
 from logue_gateway import metrics
 from logue_gateway.errors import unavailable
+from logue_gateway.shares import Shares
 
 #: The service itself may wait 2 s for its writer (and 2 s for `after_turn`).
 TIMEOUT = aiohttp.ClientTimeout(total=8.0, connect=2.0)
-_CONNECTIONS = 64
+_CONNECTIONS = 256
+#: Of these for one user: an id that is not known yet keeps its connection for up to 2 s.
+_CONNECTIONS_OF_USER = 16
+_SHARE_WAIT_SECONDS = 5.0
 #: Statuses that mean: this gateway and the service do not understand each other.
 _OUR_FAULT = frozenset({401, 403, 405, 415})
 
@@ -42,6 +46,7 @@ class Store:
         self._base = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
+        self._shares = Shares(_CONNECTIONS_OF_USER, _SHARE_WAIT_SECONDS)
 
     def open(self) -> None:
         """Make the session; connections are made when needed."""
@@ -78,9 +83,12 @@ class Store:
         url = URL(f"{self._base}/internal/users/{quote(user_id, safe='')}{path}", encoded=True)
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
-            async with self._session.request(
-                method, url.with_query(query), data=body, headers=headers, allow_redirects=False
-            ) as response:
+            async with (
+                self._shares.of(user_id),
+                self._session.request(
+                    method, url.with_query(query), data=body, headers=headers, allow_redirects=False
+                ) as response,
+            ):
                 answer = Answer(response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             metrics.STORE_CALLS.labels(route, "unreachable").inc()

@@ -58,9 +58,12 @@ def reply(content: str) -> ReplyMessage:
     st.integers(min_value=0, max_value=2**63 - 1),
     st.sampled_from([DELTA, CHECKPOINT, COMPLETED, FAILED, CANCELLED]),
     st.none() | TEXT,
+    st.none() | st.integers(min_value=0, max_value=10**9),
 )
-def test_a_header_survives_kafka(user: str, attempt: int, n: int, kind: str, request: str | None) -> None:
-    header = FrameHeader(user=user, attempt=attempt, n=n, kind=kind, request=request)
+def test_a_header_survives_kafka(
+    user: str, attempt: int, n: int, kind: str, request: str | None, model_ms: int | None
+) -> None:
+    header = FrameHeader(user=user, attempt=attempt, n=n, kind=kind, request=request, model_ms=model_ms)
     assert FrameHeader.decode(header.encode()) == header
     assert FrameHeader.decode([("traceparent", b"00-1-2-01"), *header.encode()]) == header
 

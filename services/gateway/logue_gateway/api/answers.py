@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +23,7 @@ def accepted(request: Request, user_id: str, turn: TurnIds, status: str) -> Resp
     """202: the turn exists; its address tells how it goes on."""
     correlate(request, turn.turn_id)
     body = {"conversation_id": turn.conversation_id, "turn_id": turn.turn_id, "status": status}
-    location = request.url_for("get_turn", user_id=user_id, turn_id=turn.turn_id).path
+    location = f"/api/{quote(user_id, safe='')}/turns/{turn.turn_id}"
     return Response(orjson.dumps(body), 202, {"Location": location}, JSON)
 
 

@@ -67,6 +67,7 @@ async def post_chat(request: Request, user_id: Annotated[str, Path()]) -> Respon
     res.streams.admit()
     if ask.key is not None and (earlier := res.memory.get(ask.who.user_id, ask.turn.turn_id)) is not None:
         return await _join_known(request, res, ask, earlier)
+    res.overload.require_room()
     if ask.body.conversation_id is not None:
         await _require_own(res, ask.who.user_id, ask.body.conversation_id)
     must_verify = False
@@ -82,7 +83,7 @@ async def post_chat(request: Request, user_id: Annotated[str, Path()]) -> Respon
 
 async def _read(request: Request, res: Resources, who: Principal) -> Ask:
     key = idempotency_key(request)
-    body, _ = await read_body(request, ChatBody)
+    body = await read_body(request, ChatBody)
     return Ask(
         who=who,
         body=body,
@@ -123,10 +124,12 @@ async def _start(request: Request, res: Resources, ask: Ask, *, must_verify: boo
     if isinstance(waiter, SseStream):
         waiter.begin(turn.conversation_id, turn.user_message_id)
     res.streams.listen(waiter)
+    res.overload.asked(turn.turn_id)
     try:
         await res.publisher.request(event)
     except BaseException as error:
         res.streams.leave(waiter)
+        res.overload.forget(turn.turn_id)
         res.memory.forget(user_id, turn.turn_id)
         accepted.set_result(error if isinstance(error, ProblemError) else unavailable("Try again in a moment."))
         if isinstance(error, AcceptUnknownError):

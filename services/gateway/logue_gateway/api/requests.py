@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from logue_common.errors import ProblemError
 from logue_common.ids import is_id
@@ -55,11 +55,11 @@ NOT_FOUND_DETAIL = {
 }
 
 
-async def read_body(request: Request, model: type[B]) -> tuple[B, bytes]:
-    """The body as `model`, and as it came."""
+async def read_body(request: Request, model: type[B]) -> B:
+    """The body as `model`."""
     raw = await read_json(request)
     try:
-        return model.model_validate(orjson.loads(raw)), raw
+        return model.model_validate(orjson.loads(raw))
     except ValidationError as error:
         raise validation_problem(field_errors(error.errors(include_input=False, include_context=False))) from error
 
@@ -69,7 +69,13 @@ async def read_json(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ProblemError("unsupported_media_type", "Send JSON with `Content-Type: application/json`.")
-    raw = await request.body()
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        # Nothing is ever inflated: a body is as large as it looks.
+        raise ProblemError("unsupported_media_type", "Send the body as it is, without a Content-Encoding.")
+    try:
+        raw = await request.body()
+    except ClientDisconnect:
+        raise ProblemError("bad_request", "The connection ended before the body did. Send it again.") from None
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as error:

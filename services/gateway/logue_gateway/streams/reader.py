@@ -12,10 +12,11 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from logue_common.events import ReplyTo
-from logue_common.frames import ATTACH, FrameHeader
+from logue_common.frames import ATTACH, QUEUED, FrameHeader
 from logue_common.topics import CHAT_STREAM
 from logue_gateway import metrics
 from logue_gateway.memory import TurnMemory
+from logue_gateway.overload import OverloadGuard
 from logue_gateway.streams.tail import TailReader
 from logue_gateway.streams.waiters import FrameRecord, Registry
 
@@ -57,9 +58,11 @@ class LiveReader:
         count: int,
         registry: Registry,
         memory: TurnMemory,
+        overload: OverloadGuard,
     ) -> None:
         self._registry = registry
         self._memory = memory
+        self._overload = overload
         self._turns = itertools.count()
         self.tail = TailReader(
             options,
@@ -86,7 +89,12 @@ class LiveReader:
 
     def _remember(self, frame: FrameRecord) -> None:
         header = frame.header
-        if header.is_end:
+        if header.model_ms is not None:
+            self._overload.answered(frame.turn_id, header.model_ms / 1000)
+        elif header.kind == QUEUED:
+            self._overload.forget(frame.turn_id)
+        elif header.is_end:
+            self._overload.forget(frame.turn_id)
             self._memory.mark_over(header.user, frame.turn_id)
         elif header.kind == ATTACH:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # counted when it is delivered
