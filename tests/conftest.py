@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from logue_devstack.apache_kafka import ApacheKafka, broker_settings, jar_folder, kafka_version, missing_tools
 from logue_devstack.noida import NoidaBroker
@@ -22,6 +23,10 @@ from logue_devstack.server import free_ports
 
 APACHE_REQUIRED = os.environ.get("LOGUE_REQUIRE_APACHE") == "1"
 EXTERNAL_KAFKA = os.environ.get("LOGUE_TEST_KAFKA")
+
+# Machines of CI are shared: how long one example takes says nothing.
+settings.register_profile("logue", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("logue")
 
 apache_tests_run = pytest.StashKey[int]()
 own_folder = pytest.StashKey[Path]()

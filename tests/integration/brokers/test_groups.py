@@ -162,7 +162,10 @@ async def test_an_owner_may_seek_as_it_gets_a_partition(broker: str) -> None:
 
 
 async def test_ends_can_be_asked_for_as_partitions_are_assigned(broker: str) -> None:
-    """An owner reads up to the ends that it saw at assignment, before it starts any lane."""
+    """An owner reads up to the ends that it saw at assignment, before it starts any lane.
+
+    It pauses before it awaits anything: records may come as soon as the callback lets the loop run.
+    """
     topic = await create_topic(broker)
     tp = TopicPartition(topic, 0)
     await produce(broker, topic, [b"v"] * 5)
@@ -170,9 +173,9 @@ async def test_ends_can_be_asked_for_as_partitions_are_assigned(broker: str) -> 
 
     class Curious(Member):
         async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+            self.consumer.pause(tp)
             ends = await self.consumer.end_offsets(assigned)
             found.append((ends[tp], await self.consumer.committed(tp)))
-            self.consumer.pause(tp)
             await super().on_partitions_assigned(assigned)
 
     async with Curious(broker, f"group-{new_id()}", [topic]) as member:
