@@ -1,4 +1,6 @@
-"""Runs an ASGI application the way every Logue service runs: uvloop, one process, no access log, bounded shutdown."""
+"""Runs an ASGI application the way every Logue service runs: uvloop, one process, no access log, bounded clients,
+bounded shutdown.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+
+from logue_common.http_server import BoundedHttp
 
 #: Backstop for connections that do not end by themselves on shutdown.
 GRACEFUL_SHUTDOWN_SECONDS = 10
@@ -37,7 +41,7 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         log_config=None,
         access_log=False,

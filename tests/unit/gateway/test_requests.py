@@ -27,7 +27,7 @@ def request(body: bytes = b"", **headers: str) -> Request:
 
 
 def read(body: bytes, content_type: str = "application/json") -> ChatBody:
-    return asyncio.run(read_body(request(body, content_type=content_type), ChatBody))[0]
+    return asyncio.run(read_body(request(body, content_type=content_type), ChatBody))
 
 
 def refused(body: Any, content_type: str = "application/json") -> ProblemError:
