@@ -20,7 +20,7 @@ from logue_agent.turn import Turn, TurnState
 from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
 from logue_common.events import AttemptStarted, ChatReplied, Event, encode, event_headers
-from logue_common.internal import StoredTurn
+from logue_common.internal import StoredTurn, TurnContext
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED
 
@@ -30,6 +30,8 @@ SOURCE = "agent"
 #: A live turn shows its text so far this often; readers that come late look at most 10 s back.
 CHECKPOINT_SECONDS = 4.0
 _RESEND_SECONDS = 0.5
+#: A request that is older may have been decided before this lane knew of it; shorter than lanes remember keyed ones.
+_FRESH = timedelta(seconds=60)
 
 
 class Runner:
@@ -134,11 +136,17 @@ class Runner:
     async def _messages(self, turn: Turn, progress: Progress) -> list[dict[str, str]] | ChatReplied:
         """What the model gets; or the turn's outcome, when the store shows that it was decided long ago."""
         request = turn.request
-        if request.new_conversation and not request.verify:
+        if request.verify or self._clock() - request.requested_at > _FRESH:
+            # The gateway could not look the key up, or the record may be an old one that came once more. If the store
+            # cannot tell, the lane knows: it keeps keyed outcomes for a while.
+            context = await self._store.decided_or_context(request)
+            if context is not None:
+                return self._from_store(turn, progress, context)
+        if request.new_conversation:
             # The outcome completes this entry: the next turn of the conversation needs no call either.
             self._cache.put(request.conversation_id, request.user_id, turn.partition, ends_in_leaf=True)
             return trim((), request.content, self._settings.agent_context_tokens)
-        entry = None if request.verify else self._cache.get(request.conversation_id)
+        entry = self._cache.get(request.conversation_id)
         if entry is not None:
             if entry.user_id != request.user_id:
                 metrics.ISOLATION.inc()
@@ -149,7 +157,10 @@ class Runner:
                 return trim(path, request.content, self._settings.agent_context_tokens)
             except KeyError:
                 pass  # a branch that is not cached
-        context = await self._store.context(request)
+        return self._from_store(turn, progress, await self._store.context(request))
+
+    def _from_store(self, turn: Turn, progress: Progress, context: TurnContext) -> list[dict[str, str]] | ChatReplied:
+        request = turn.request
         if context.decided is not None:
             return _repeated(turn, context.decided)
         progress.parent_id = context.parent_id

@@ -18,8 +18,14 @@ _REQUEST_SECONDS = 5.0
 #: Between two tries: the service answers 409 until the turn before this one is stored, which takes milliseconds.
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+#: A turn that may be an old one does not wait longer than this for a store that is away.
+_AWAY_SECONDS = 2.0
 #: Answers that no later try changes.
 _FINAL_CODES = frozenset({"conversation_not_found", "message_not_found"})
+
+
+class _AwayError(Exception):
+    """The store did not answer, or not as it should."""
 
 
 class Store:
@@ -41,14 +47,32 @@ class Store:
 
         Raises ProblemError: conversation_not_found, message_not_found, or context_unavailable after the wait.
         """
-        deadline = asyncio.get_running_loop().time() + self._wait_seconds
+        return await self._context(request, self._wait_seconds)
+
+    async def decided_or_context(self, request: ChatRequested) -> TurnContext | None:
+        """The same for a turn that may be an old one; None, soon, when the store is away."""
+        try:
+            return await self._context(request, _AWAY_SECONDS)
+        except ProblemError as error:
+            if error.code != "context_unavailable":
+                raise
+            return None
+
+    async def _context(self, request: ChatRequested, away_seconds: float) -> TurnContext:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._wait_seconds
+        answered_at = loop.time()
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            context = await self._ask(request)
+            try:
+                context = await self._ask(request)
+                answered_at = loop.time()
+            except _AwayError:
+                context = None
             if context is not None:
                 metrics.CONTEXT_FETCHES.labels("ok").inc()
                 return context
-            if asyncio.get_running_loop().time() + pause > deadline:
+            if loop.time() + pause > min(deadline, answered_at + away_seconds):
                 metrics.CONTEXT_FETCHES.labels("unavailable").inc()
                 raise ProblemError(
                     "context_unavailable", "The history of this conversation cannot be read now. Try again in a moment."
@@ -57,7 +81,7 @@ class Store:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def _ask(self, request: ChatRequested) -> TurnContext | None:
-        """One try. None: try again later."""
+        """One try. None: try again later. Raises _AwayError."""
         path = (
             f"/internal/users/{quote(request.user_id, safe='')}/conversations/{request.conversation_id}"
             f"/turns/{request.turn_id}/context"
@@ -68,13 +92,15 @@ class Store:
                 body = await response.read()
                 if response.status == 200:
                     return TurnContext.model_validate_json(body)
+                if response.status == 409:
+                    return None
                 code = orjson.loads(body).get("code") if response.status == 404 else None
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, ValidationError):
-            return None
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, ValidationError) as error:
+            raise _AwayError from error
         if code in _FINAL_CODES:
             metrics.CONTEXT_FETCHES.labels(code).inc()
             raise ProblemError(code, _FINAL_DETAILS[code])
-        return None
+        raise _AwayError
 
 
 _FINAL_DETAILS = {

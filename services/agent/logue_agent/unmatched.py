@@ -15,7 +15,7 @@ SideEvent = AttemptStarted | ChatCancelRequested | ChatReplied
 
 #: A request is acknowledged before anything is said about it, so once chat.requested was read to its end, whatever is
 #: still here is about turns that were finished long ago. The grace covers retries that a client sends meanwhile.
-GRACE_SECONDS = 60.0
+GRACE_SECONDS = 120.0
 
 
 @dataclass(slots=True)

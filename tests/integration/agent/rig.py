@@ -29,10 +29,18 @@ from starlette.routing import Route
 from logue_agent.bootstrap import Resources, open_resources
 from logue_agent.settings import AgentSettings
 from logue_common.consumer import stop_consumer
-from logue_common.events import ChatCancelRequested, ChatReplied, ChatRequested, ReplyTo, encode, event_headers
+from logue_common.events import (
+    ChatCancelRequested,
+    ChatReplied,
+    ChatRequested,
+    ReplyMessage,
+    ReplyTo,
+    encode,
+    event_headers,
+)
 from logue_common.frames import FrameHeader
 from logue_common.ids import new_id
-from logue_common.internal import ContextMessage, TurnContext
+from logue_common.internal import ContextMessage, StoredTurn, TurnContext, TurnInternals
 from logue_common.settings import KafkaSettings, TopicSettings
 from logue_common.topics import (
     CHAT_CANCELS,
@@ -291,6 +299,29 @@ def context_of(*contents: str) -> TurnContext:
         messages.append(ContextMessage(id=new_id(), parent_id=parent, role=role, content=content))
     parent_id = messages[-1].id if messages else None
     return TurnContext(parent_id=parent_id, messages=messages, status="queued")
+
+
+def decided_context(request: ChatRequested, reply: str) -> TurnContext:
+    """What the store says of a turn that it has an outcome of."""
+    now = datetime.now(UTC)
+    message = ReplyMessage(
+        id=request.reply_message_id, content=reply, parent_id=request.user_message_id, created_at=now
+    )
+    turn = StoredTurn(
+        turn_id=request.turn_id,
+        conversation_id=request.conversation_id,
+        status="completed",
+        attempt=1,
+        requested_at=now,
+        started_at=now,
+        first_token_at=now,
+        finished_at=now,
+        message=message,
+        usage=None,
+        error=None,
+        internal=TurnInternals(n=3, user_message_id=request.user_message_id),
+    )
+    return TurnContext(parent_id=None, messages=[], status="completed", decided=turn)
 
 
 class AgentProcess:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
+import pytest
 from aiokafka import AIOKafkaConsumer
-from tests.integration.agent.rig import Rig, context_of
+from tests.integration.agent.rig import Rig, context_of, decided_context
 
 from logue_common.consumer import stop_consumer
 from logue_common.events import ReplyTo
@@ -116,6 +118,39 @@ async def test_a_turn_without_context_fails_as_retryable_while_others_go_on(rig:
         failed = await rig.end_of(unknown)
     assert failed.data["code"] == "context_unavailable"
     assert failed.data["retryable"] is True
+
+
+async def test_keyed_turns_that_nobody_could_look_up_are_answered_while_the_store_is_away(rig: Rig) -> None:
+    """And a retry of one that was decided gets its outcome, from whatever agent, without another model call."""
+    rig.store.down = True
+    question = f"fresh {new_id()} {{{{tokens=2}}}}"
+    async with rig.agent():
+        fresh = await rig.ask(question, verify=True, fingerprint="f")
+        assert (await rig.end_of(fresh)).header.kind == "message.completed"
+        second = f"second {new_id()} {{{{tokens=2}}}}"
+        known = await rig.ask(second, verify=True, fingerprint="g", conversation_id=fresh.conversation_id)
+        assert (await rig.end_of(known)).header.kind == "message.completed"
+    async with rig.agent():
+        retry = ReplyTo(partition=0, offset=0, request_id="retry")
+        ends = sum(frame.header.is_end for frame in rig.frames[fresh.turn_id])
+        await rig.publish(CHAT_REQUESTED, fresh.model_copy(update={"reply_to": retry}))
+        await rig.until(lambda: sum(frame.header.is_end for frame in rig.frames[fresh.turn_id]) > ends)
+    assert len({frame.data["message"]["id"] for frame in rig.frames[fresh.turn_id] if frame.header.is_end}) == 1
+    assert len(rig.outcomes[fresh.turn_id]) == 1
+    assert (await rig.model_calls())[question] == 1
+
+
+@pytest.mark.parametrize("hint", [{"verify": True}, {"requested_at": datetime.now(UTC) - timedelta(minutes=5)}])
+async def test_a_turn_decided_long_ago_is_not_answered_again(rig: Rig, hint: dict[str, Any]) -> None:
+    """The lane has forgotten it, the store has not: a late retry, and a record that came once more."""
+    rig.store.not_ready = 2
+    async with rig.agent():
+        request = rig.request("old {{tokens=9}}", fingerprint="f", **hint)
+        rig.store.contexts[request.conversation_id] = decided_context(request, "the stored reply")
+        await rig.publish(CHAT_REQUESTED, request)
+        end = await rig.end_of(request)
+    assert end.data["message"]["content"] == "the stored reply"
+    assert "old {{tokens=9}}" not in await rig.model_calls()
 
 
 async def test_a_failing_model_ends_the_turn_with_a_sentence(rig: Rig) -> None:
