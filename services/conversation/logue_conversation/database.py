@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+import orjson
 from pydantic_core import to_json
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
@@ -50,7 +51,8 @@ def make_engine(url: str, *, pool_size: int, command_seconds: float) -> AsyncEng
         pool_timeout=_POOL_WAIT_SECONDS,
         pool_pre_ping=True,
         json_serializer=_dump_json,
-        json_deserializer=json.loads,
+        # As the gateway and the events read numbers: jsonb writes 1e30 out, which must not become an int of Python's.
+        json_deserializer=orjson.loads,
         hide_parameters=True,
         connect_args={
             "timeout": _CONNECT_SECONDS,

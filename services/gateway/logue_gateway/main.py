@@ -42,6 +42,7 @@ def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) 
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         routes=[*extra_routes, *operations_routes(resources.checks())],
         exception_handlers={
             ProblemError: errors.on_problem,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +14,20 @@ from logue_common.events import ChatRequested, ReplyTo
 from logue_common.ids import new_id
 from logue_common.internal import StoredTurn
 from logue_gateway.api import answers
+from logue_gateway.api.documents import (
+    ANYWHERE,
+    IDEMPOTENCY_KEY,
+    PREFER,
+    TURN_LINKS,
+    WITH_BODY,
+    Accepted,
+    Reply,
+    UserId,
+    answer,
+    json_body,
+    parameters,
+    problems,
+)
 from logue_gateway.api.identity import TurnIds, fingerprint, turn_ids
 from logue_gateway.api.requests import (
     idempotency_key,
@@ -24,7 +37,7 @@ from logue_gateway.api.requests import (
     resources,
     wants_events,
 )
-from logue_gateway.api.schemas import PROBLEM_RESPONSES, ChatBody, bearer, json_body
+from logue_gateway.api.schemas import ChatBody, bearer
 from logue_gateway.auth import Principal
 from logue_gateway.bootstrap import Resources
 from logue_gateway.errors import AcceptUnknownError, correlate, unavailable
@@ -35,7 +48,7 @@ from logue_gateway.streams.replay import Start
 from logue_gateway.streams.sse import EventStreamResponse, SseStream
 from logue_gateway.streams.waiters import ReplyWaiter
 
-router = APIRouter(responses=PROBLEM_RESPONSES, dependencies=[bearer], tags=["chat"])
+router = APIRouter(responses=ANYWHERE, dependencies=[bearer], tags=["chat"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +67,13 @@ class Ask:
 
 @router.post(
     "/api/{user_id}/chat",
-    openapi_extra=json_body(ChatBody),
-    responses={
-        200: {"description": "The reply as JSON, or its events", "content": {"text/event-stream": {}}},
-        202: {"description": "Accepted; Location tells how it goes on"},
-    },
+    openapi_extra=json_body(ChatBody) | parameters(IDEMPOTENCY_KEY, PREFER),
+    responses=answer(200, "The reply as JSON, or its events", Reply, events=True, links=TURN_LINKS)
+    | answer(202, "Accepted; Location tells how it goes on", Accepted, links=TURN_LINKS)
+    | WITH_BODY
+    | problems(409, 502, 504),
 )
-async def post_chat(request: Request, user_id: Annotated[str, Path()]) -> Response:
+async def post_chat(request: Request, user_id: UserId) -> Response:
     """Ask something. With an Idempotency-Key a retry finds the same turn."""
     res = resources(request)
     ask = await _read(request, res, principal(request, user_id))

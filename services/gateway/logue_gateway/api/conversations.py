@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from logue_common.ids import is_id
 from logue_gateway.api.answers import JSON
-from logue_gateway.api.requests import Body, invalid, path_id, principal, read_body, resources
-from logue_gateway.api.schemas import PROBLEM_RESPONSES, ConversationBody, ConversationPatch, bearer, json_body
+from logue_gateway.api.documents import (
+    AFTER_TURN,
+    ANYWHERE,
+    CURSOR,
+    LEAF,
+    LIMIT,
+    ORDER,
+    WITH_BODY,
+    Conversation,
+    ConversationId,
+    ConversationPage,
+    MessagePage,
+    UserId,
+    answer,
+    json_body,
+    parameters,
+)
+from logue_gateway.api.requests import (
+    MAX_CURSOR_LENGTH,
+    MAX_LIMIT,
+    Body,
+    invalid,
+    path_id,
+    principal,
+    read_body,
+    resources,
+)
+from logue_gateway.api.schemas import ConversationBody, ConversationPatch, bearer
 from logue_gateway.store import Answer
 
-router = APIRouter(responses=PROBLEM_RESPONSES, dependencies=[bearer], tags=["conversations"])
-
-UserId = Annotated[str, Path()]
-ConversationId = Annotated[str, Path()]
-_MAX_CURSOR_LENGTH = 1024
-_MAX_LIMIT = 100
+router = APIRouter(responses=ANYWHERE, dependencies=[bearer], tags=["conversations"])
 
 
-@router.get("/api/{user_id}/conversations", responses={200: {"description": "Newest first"}})
+@router.get(
+    "/api/{user_id}/conversations",
+    openapi_extra=parameters(LIMIT, CURSOR),
+    responses=answer(200, "Newest first", ConversationPage),
+)
 async def list_conversations(request: Request, user_id: UserId) -> Response:
     """The user's conversations. `limit` 1–100, `cursor` from the page before."""
     query = _query(request, "limit", "cursor")
@@ -31,7 +54,12 @@ async def list_conversations(request: Request, user_id: UserId) -> Response:
     return _pass(await resources(request).store.call("GET", _user(request, user_id), path, route="list", query=query))
 
 
-@router.post("/api/{user_id}/conversations", status_code=201, openapi_extra=json_body(ConversationBody))
+@router.post(
+    "/api/{user_id}/conversations",
+    status_code=201,
+    openapi_extra=json_body(ConversationBody),
+    responses=answer(201, "It", Conversation) | WITH_BODY,
+)
 async def create_conversation(request: Request, user_id: UserId) -> Response:
     """An empty conversation."""
     res = resources(request)
@@ -41,7 +69,7 @@ async def create_conversation(request: Request, user_id: UserId) -> Response:
     return _pass(answer)
 
 
-@router.get("/api/{user_id}/conversations/{conversation_id}", responses={200: {"description": "It"}})
+@router.get("/api/{user_id}/conversations/{conversation_id}", responses=answer(200, "It", Conversation))
 async def get_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """One conversation."""
     return _pass(
@@ -51,7 +79,11 @@ async def get_conversation(request: Request, user_id: UserId, conversation_id: C
     )
 
 
-@router.patch("/api/{user_id}/conversations/{conversation_id}", openapi_extra=json_body(ConversationPatch))
+@router.patch(
+    "/api/{user_id}/conversations/{conversation_id}",
+    openapi_extra=json_body(ConversationPatch),
+    responses=answer(200, "It, as it is now", Conversation) | WITH_BODY,
+)
 async def patch_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """Change title, archived or metadata."""
     path = _path(conversation_id)
@@ -59,7 +91,7 @@ async def patch_conversation(request: Request, user_id: UserId, conversation_id:
     return _pass(await resources(request).store.call("PATCH", _user(request, user_id), path, route="patch", body=body))
 
 
-@router.delete("/api/{user_id}/conversations/{conversation_id}", status_code=204)
+@router.delete("/api/{user_id}/conversations/{conversation_id}", status_code=204, responses=answer(204, "It is gone"))
 async def delete_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """Delete it with all its messages; a turn that runs in it is stopped."""
     res, path = resources(request), _path(conversation_id)
@@ -68,7 +100,11 @@ async def delete_conversation(request: Request, user_id: UserId, conversation_id
     return _pass(answer)
 
 
-@router.get("/api/{user_id}/conversations/{conversation_id}/messages", responses={200: {"description": "In order"}})
+@router.get(
+    "/api/{user_id}/conversations/{conversation_id}/messages",
+    openapi_extra=parameters(LIMIT, CURSOR, ORDER, AFTER_TURN, LEAF),
+    responses=answer(200, "In order", MessagePage),
+)
 async def list_messages(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """Its messages. `after_turn` waits (2 s at most) until that turn is stored; `leaf` selects one branch."""
     path = f"{_path(conversation_id)}/messages"
@@ -101,10 +137,10 @@ def _query(request: Request, *names: str) -> dict[str, str]:
             raise invalid(name, "is given twice")
         query[name] = value
     if (limit := query.get("limit")) is not None and not _is_limit(limit):
-        raise invalid("limit", f"must be a whole number from 1 to {_MAX_LIMIT}")
+        raise invalid("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
     if query.get("order", "asc") not in ("asc", "desc"):
         raise invalid("order", "must be asc or desc")
-    if not 1 <= len(query.get("cursor", "-")) <= _MAX_CURSOR_LENGTH:
+    if not 1 <= len(query.get("cursor", "-")) <= MAX_CURSOR_LENGTH:
         raise invalid("cursor", "must be a next_cursor of the page before")
     for name in ("after_turn", "leaf"):
         if name in query and not is_id(query[name]):
@@ -113,7 +149,7 @@ def _query(request: Request, *names: str) -> dict[str, str]:
 
 
 def _is_limit(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= _MAX_LIMIT
+    return text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= MAX_LIMIT
 
 
 def _pass(answer: Answer) -> Response:

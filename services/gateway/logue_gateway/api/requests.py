@@ -17,7 +17,9 @@ from logue_gateway.errors import field_errors
 
 #: No preference of a client makes a request wait longer.
 MAX_WAIT_SECONDS = 300
-_MAX_KEY_LENGTH = 255
+MAX_KEY_LENGTH = 255
+MAX_CURSOR_LENGTH = 1024
+MAX_LIMIT = 100
 
 
 class Body(BaseModel):
@@ -115,7 +117,7 @@ def idempotency_key(request: Request) -> str | None:
     if not values:
         return None
     key = values[0]
-    if len(values) > 1 or not 1 <= len(key) <= _MAX_KEY_LENGTH or not all("!" <= char <= "~" for char in key):
+    if len(values) > 1 or not 1 <= len(key) <= MAX_KEY_LENGTH or not all("!" <= char <= "~" for char in key):
         raise invalid("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters")
     return key
 

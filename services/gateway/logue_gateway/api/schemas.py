@@ -1,4 +1,4 @@
-"""Request bodies of the public API, and what the documentation says of responses."""
+"""Request bodies of the public API."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends
 from fastapi.security import HTTPBearer
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
-from logue_common.errors import PROBLEM_JSON, Problem
 from logue_common.events import Id, OnBusy
 from logue_common.ids import is_id
 from logue_gateway.api.requests import Body
@@ -19,6 +18,9 @@ MAX_MESSAGE_CHARACTERS = 32_000
 _MAX_METADATA_BYTES = 16 * 1024
 _MAX_METADATA_DEPTH = 16
 _MAX_TITLE_CHARACTERS = 200
+#: The same in JSON Schema, for the documentation: white space as Python has it.
+_NOT_BLANK = r"[^\s\x1c-\x1f\x85]"
+_PARENT = {"anyOf": [{"const": "root"}, {"type": "string", "format": "uuid"}]}
 
 
 def _not_blank(text: str) -> str:
@@ -57,11 +59,15 @@ Title = Annotated[str, Field(min_length=1, max_length=_MAX_TITLE_CHARACTERS)]
 class ChatBody(Body):
     """POST /api/{user_id}/chat."""
 
-    message: Annotated[str, Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(_not_blank)]
+    message: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS, json_schema_extra={"pattern": _NOT_BLANK}),
+        AfterValidator(_not_blank),
+    ]
     conversation_id: Id | None = None
     stream: bool = False
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    parent_id: Annotated[str, AfterValidator(_parent)] | None = None
+    parent_id: Annotated[str, AfterValidator(_parent), WithJsonSchema(_PARENT)] | None = None
     on_busy: OnBusy = "enqueue"
     metadata: Metadata = Field(default_factory=dict)
 
@@ -83,24 +89,3 @@ class ConversationPatch(Body):
 
 #: For the documentation; the guard has verified the token long before.
 bearer = Depends(HTTPBearer(auto_error=False, bearerFormat="JWT"))
-
-#: What every route may answer.
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": description, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
-    for status, description in (
-        (400, "The request cannot be read"),
-        (401, "No, bad or expired token"),
-        (403, "The token belongs to another user"),
-        (404, "No such thing, or not yours"),
-        (409, "Not now, or not any more"),
-        (422, "The request is not valid"),
-        (503, "Try again in a moment"),
-    )
-}
-
-
-def json_body(model: type[Body]) -> dict[str, Any]:
-    """OpenAPI of a body that the route reads itself."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

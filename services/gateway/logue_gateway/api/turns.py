@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from logue_common.errors import ProblemError
 from logue_common.events import ChatCancelRequested
 from logue_gateway.api import answers
+from logue_gateway.api.documents import (
+    ANYWHERE,
+    LAST_EVENT_ID,
+    Accepted,
+    Turn,
+    TurnId,
+    UserId,
+    answer,
+    parameters,
+    problems,
+)
 from logue_gateway.api.identity import TurnIds
 from logue_gateway.api.requests import path_id, principal, resources
-from logue_gateway.api.schemas import PROBLEM_RESPONSES, bearer
+from logue_gateway.api.schemas import bearer
 from logue_gateway.auth import Principal
 from logue_gateway.bootstrap import Resources
 from logue_gateway.errors import correlate
@@ -23,13 +32,10 @@ from logue_gateway.streams.event_ids import EventId, StreamIds
 from logue_gateway.streams.replay import Start
 from logue_gateway.streams.sse import EventStreamResponse, SseStream
 
-router = APIRouter(responses=PROBLEM_RESPONSES, dependencies=[bearer], tags=["turns"])
-
-UserId = Annotated[str, Path()]
-TurnId = Annotated[str, Path()]
+router = APIRouter(responses=ANYWHERE, dependencies=[bearer], tags=["turns"])
 
 
-@router.get("/api/{user_id}/turns/{turn_id}", responses={200: {"description": "The turn"}})
+@router.get("/api/{user_id}/turns/{turn_id}", responses=answer(200, "The turn", Turn))
 async def get_turn(request: Request, user_id: UserId, turn_id: TurnId) -> Response:
     """How the turn stands; its reply when there is one."""
     turn = path_id(turn_id, "turn_not_found")
@@ -42,10 +48,9 @@ async def get_turn(request: Request, user_id: UserId, turn_id: TurnId) -> Respon
 
 @router.get(
     "/api/{user_id}/turns/{turn_id}/events",
-    responses={
-        200: {"description": "The turn's events", "content": {"text/event-stream": {}}},
-        204: {"description": "Everything was seen"},
-    },
+    response_class=StreamingResponse,
+    openapi_extra=parameters(LAST_EVENT_ID),
+    responses=answer(200, "The turn's events", events=True) | answer(204, "Everything was seen"),
 )
 async def get_events(request: Request, user_id: UserId, turn_id: TurnId) -> Response:
     """The turn's events from the start, or after `Last-Event-ID`."""
@@ -106,7 +111,7 @@ def _stream(res: Resources, who: Principal, turn_id: str, ids: StreamIds, seen: 
 @router.post(
     "/api/{user_id}/turns/{turn_id}/cancel",
     status_code=202,
-    responses={202: {"description": "Asked for; the turn's outcome tells"}},
+    responses=answer(202, "Asked for; the turn's outcome tells", Accepted) | problems(409),
 )
 async def post_cancel(request: Request, user_id: UserId, turn_id: TurnId) -> Response:
     """Ask to stop a turn. Idempotent; the turn may still complete."""
