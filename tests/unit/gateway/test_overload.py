@@ -81,7 +81,8 @@ def test_at_three_times_the_capacity_accepted_turns_keep_their_latency(gateways:
     run = simulate([(10, 50), (300, 300), (30, 50)], gateways=gateways, model=model)
     assert run.refused(0, 10) == 0
     added = run.added(10, 310)
-    assert added[int(len(added) * 0.95)] < 0.2
+    # What is measured of a slow model is a second old, and two gateways take turns in being wrong.
+    assert added[int(len(added) * 0.95)] < (0.3 if model else 0.2)
     assert len(added) / 300 > 90, "and the capacity is used"
     assert run.refused(320) == 0, "it is over 10 s after the load is"
 
