@@ -1,0 +1,173 @@
+"""`python -m tests.chaos.overload --seconds 300`: three times more than Logue can do, and what becomes of it.
+
+Arrivals do not wait for answers, and times count from when a request was due, so nothing that is slow hides what it
+delays. The generator shares the machine's cores with all that it measures, which makes the figures worse, not better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.bench.calls import Logue
+from tests.bench.measure import summary
+
+from logue_devstack.stack import Stack
+
+_QUESTION = "{{tokens=20}}"
+#: Turns at once when the saturating load is looked for.
+_SATURATING = 32
+#: The load afterwards, as a share of the saturating one, and the time that recovery may take.
+_AFTERWARDS, RECOVERY_SECONDS = 0.3, 10.0
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One request: when it was due (seconds of its phase), and the seconds to its first text, or what refused it."""
+
+    due: float
+    first: float = 0.0
+    refused: bool = False
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a phase."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    #: Resident memory of gateway and agent, MiB, once a second.
+    memory: list[dict[str, float]] = field(default_factory=list)
+
+    def accepted(self, after: float = 0.0) -> list[float]:
+        return [a.first for a in self.arrivals if a.due >= after and not a.refused and not a.error]
+
+    def refused(self, after: float = 0.0) -> int:
+        return sum(a.refused for a in self.arrivals if a.due >= after)
+
+    @property
+    def errors(self) -> list[str]:
+        return [a.error for a in self.arrivals if a.error]
+
+
+async def capacity(stack: Stack, http: aiohttp.ClientSession, seconds: float = 8.0) -> float:
+    """Turns a second when there is always something to do."""
+    answered = 0
+    until = time.monotonic() + seconds
+
+    async def user(number: int) -> None:
+        nonlocal answered
+        client = _client(stack, http, number)
+        while time.monotonic() < until:
+            answer = await client.ask(_QUESTION, None)
+            answered += not answer.error
+            if answer.error:
+                await asyncio.sleep(0.05)
+
+    began = time.monotonic()
+    await asyncio.gather(*(user(number) for number in range(_SATURATING)))
+    return answered / (time.monotonic() - began)
+
+
+async def offer(stack: Stack, http: aiohttp.ClientSession, rate: float, seconds: float) -> Outcome:
+    """`rate` requests a second, evenly, for so long; returns when all are answered."""
+    outcome, began, running = Outcome(), time.monotonic(), set[asyncio.Task[None]]()
+    measured = 0.0
+
+    async def ask(arrival: Arrival, number: int) -> None:
+        late = time.monotonic() - began - arrival.due
+        answer = await _client(stack, http, number % 500).ask(_QUESTION, None)
+        arrival.first = late + answer.first_ms / 1000
+        arrival.refused = answer.error.startswith(("503", "429"))
+        arrival.error = "" if arrival.refused else answer.error
+
+    for number in range(round(rate * seconds)):
+        arrival = Arrival(number / rate)
+        if (wait := began + arrival.due - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        outcome.arrivals.append(arrival)
+        task = asyncio.create_task(ask(arrival, number))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        if arrival.due >= measured:
+            measured += 1.0
+            outcome.memory.append({name: _resident_mib(stack, name) for name in ("gateway-0", "agent-0")})
+    await asyncio.gather(*running)
+    return outcome
+
+
+async def measure(stack: Stack, seconds: float, times: float = 3.0) -> dict[str, Any]:
+    """Saturating load, `times` as much, and less again; in a form for JSON."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        await offer(stack, http, 10, 3)
+        saturating = await capacity(stack, http)
+        await asyncio.sleep(6)
+        over = await offer(stack, http, saturating * times, seconds)
+        after = await offer(stack, http, saturating * _AFTERWARDS, RECOVERY_SECONDS * 2)
+    memory = {
+        name: {"first": over.memory[0][name], "highest": max(each[name] for each in over.memory)}
+        for name in over.memory[0]
+    }
+    accepted = over.accepted()
+    return {
+        "saturating_turns_per_second": round(saturating, 1),
+        "offered_per_second": round(saturating * times, 1),
+        "seconds": seconds,
+        "accepted": len(accepted),
+        "accepted_per_second": round(len(accepted) / seconds, 1),
+        "refused": over.refused(),
+        "errors": over.errors[:3],
+        "first_text_ms": summary([first * 1000 for first in accepted]),
+        "first_text_ms_after_10_s": summary([first * 1000 for first in over.accepted(10.0)]),
+        "memory_mib": memory,
+        "afterwards": {
+            "refused_after_10_s": after.refused(RECOVERY_SECONDS),
+            "errors": after.errors[:3],
+            "first_text_ms_after_10_s": summary([first * 1000 for first in after.accepted(RECOVERY_SECONDS)]),
+        },
+    }
+
+
+def _client(stack: Stack, http: aiohttp.ClientSession, number: int) -> Logue:
+    user = f"load-{number}"
+    if user not in _tokens:
+        _tokens[user] = stack.token(user)
+    return Logue(http, stack.gateway_urls[number % len(stack.gateway_urls)], user, _tokens[user])
+
+
+_tokens: dict[str, str] = {}
+
+
+def _resident_mib(stack: Stack, name: str) -> float:
+    child = stack.server(name).child
+    assert child is not None
+    pages = int(Path(f"/proc/{child.id.pid}/statm").read_text().split()[1])
+    return round(pages * 4096 / 2**20, 1)
+
+
+def main() -> int:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.overload", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--times", type=float, default=3)
+    parser.add_argument("--broker", default="noida")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="logue-overload-") as folder,
+        Stack(Path(folder), broker=options.broker, restart_crashed=False) as stack,
+    ):
+        print(json.dumps(asyncio.run(measure(stack, options.seconds, options.times)), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
