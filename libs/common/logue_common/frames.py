@@ -76,6 +76,8 @@ class FrameHeader:
             )
         except KeyError as error:
             raise ValueError(f"not a frame: header {error} is missing") from error
+        except (AttributeError, TypeError) as error:  # Kafka's headers may have no value
+            raise ValueError("not a frame: a header is empty") from error
 
 
 #: Characters at which some clients split lines although SSE does not (httpx does).

@@ -16,7 +16,6 @@ import aiohttp
 import httpx2
 import openai
 import orjson
-from pydantic import ValidationError
 
 from logue_agent import metrics
 from logue_agent.model_stream import EventLines, LineTooLongError
@@ -34,6 +33,11 @@ _CONNECT_SECONDS = 5.0
 #: Of a model server's own error text.
 _MAX_QUOTED_CHARACTERS = 300
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
+#: A longer reply fails: as JSON, six bytes for a character at worst, it would not fit into a record of the log.
+MAX_REPLY_CHARACTERS = 512 * 1024
+_MAX_NAME_CHARACTERS = 200
+#: What JSON's readers agree on (RFC 8259, 6).
+_MAX_TOKENS = 2**53
 
 
 class ModelFailedError(Exception):
@@ -54,6 +58,7 @@ class Completion:
     usage: Usage | None = None
     finish_reason: str | None = None
     pieces: int = 0
+    characters: int = 0
 
 
 class Model:
@@ -119,6 +124,9 @@ class Model:
                         piece = _read_chunk(completion, data)
                         if piece:
                             completion.pieces += 1
+                            completion.characters += len(piece)
+                            if completion.characters > MAX_REPLY_CHARACTERS:
+                                raise _too_long()
                             await say(piece)
                         heard_at = loop.time()
         except TimeoutError as error:  # ours; what openai and httpx2 call timeouts are connections that failed
@@ -142,19 +150,33 @@ def _read_chunk(completion: Completion, data: bytes) -> str | None:
         chunk = orjson.loads(data)
         if error := chunk.get("error"):
             raise ModelFailedError(problem("model_error", _quoted(error)), retryable=True)
-        if model := chunk.get("model"):
+        model = chunk.get("model")
+        if isinstance(model, str) and 0 < len(model) <= _MAX_NAME_CHARACTERS:
             completion.model = model
         if usage := chunk.get("usage"):
-            completion.usage = Usage.model_validate(usage)
+            completion.usage = _read_usage(usage)
         choices = chunk.get("choices")
         if not choices:
             return None
         completion.finish_reason = choices[0].get("finish_reason") or completion.finish_reason
         content = (choices[0].get("delta") or {}).get("content")
-    except (orjson.JSONDecodeError, AttributeError, LookupError, TypeError, ValidationError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # orjson's and pydantic's are ValueErrors
         detail = "The model server sent something that is not a chat completion. Check OPENAI_BASE_URL."
         raise ModelFailedError(problem("model_error", detail), retryable=False) from error
     return content if isinstance(content, str) else None
+
+
+def _read_usage(raw: object) -> Usage:
+    """The usage in an event. Raises ValueError."""
+    usage = Usage.model_validate(raw)
+    if not all(0 <= tokens <= _MAX_TOKENS for tokens in usage.model_dump().values()):
+        raise ValueError("tokens that cannot be counted")
+    return usage
+
+
+def _too_long() -> ModelFailedError:
+    detail = f"The reply grew beyond {MAX_REPLY_CHARACTERS:,} characters. Ask for less at once."
+    return ModelFailedError(problem("model_error", detail), retryable=False)
 
 
 def _refused(error: openai.APIStatusError) -> ModelFailedError:

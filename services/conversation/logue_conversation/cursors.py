@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -27,10 +27,10 @@ def read_conversation_cursor(cursor: str) -> tuple[datetime, str]:
         case [kind, str(at), str(conversation_id)] if kind == _CONVERSATIONS and is_id(conversation_id):
             try:
                 created_at = datetime.fromisoformat(at)
-            except ValueError:
+                if created_at.tzinfo is not None:
+                    return created_at.astimezone(UTC), conversation_id
+            except (ValueError, OverflowError):
                 raise _invalid() from None
-            if created_at.tzinfo is not None:
-                return created_at, conversation_id
     raise _invalid()
 
 

@@ -25,6 +25,8 @@ from logue_common.errors import PROBLEM_JSON, LogueError, Problem, ProblemError,
 #: What clients that must come back are told, in seconds.
 RETRY_AFTER = "1"
 _RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+#: Names of unknown fields are the client's.
+_MAX_PATH_CHARACTERS = 200
 #: What `Allow` may name.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -75,7 +77,11 @@ def problem_response(scope: Scope, found: Problem, headers: dict[str, str] | Non
 def field_errors(errors: list[ErrorDetails]) -> list[dict[str, Any]]:
     """What Pydantic found, as field paths and sentences; never the input itself."""
     return [
-        {"path": ".".join(str(part) for part in error["loc"]), "detail": error["msg"], "type": error["type"]}
+        {
+            "path": ".".join(str(part) for part in error["loc"])[:_MAX_PATH_CHARACTERS],
+            "detail": error["msg"],
+            "type": error["type"],
+        }
         for error in errors
     ]
 

@@ -71,7 +71,7 @@ def _algorithm(entry: dict[str, Any]) -> str | None:
     if entry.get("use", "sig") != "sig" or "d" in entry:
         return None
     operations = entry.get("key_ops")
-    if operations is not None and "verify" not in operations:
+    if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
         return None
     by_type = "RS256" if entry.get("kty") == "RSA" else _CURVES.get(str(entry.get("crv")))
     return by_type if entry.get("alg", by_type) == by_type else None

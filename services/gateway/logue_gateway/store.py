@@ -129,9 +129,11 @@ def _refusal(route: str, answer: Answer) -> ProblemError:
     except orjson.JSONDecodeError:
         _log.warning("store_answer_unreadable", route=route, status=answer.status)
     code = found.get("code") if isinstance(found, dict) else None
-    if answer.status >= 500 or answer.status in _OUR_FAULT or code not in PROBLEMS:
+    if answer.status >= 500 or answer.status in _OUR_FAULT or not isinstance(code, str) or code not in PROBLEMS:
         metrics.STORE_CALLS.labels(route, "failed").inc()
         _log.warning("store_failed", route=route, status=answer.status, code=code)
         return unavailable("Stored conversations cannot be read right now. Try again in a moment.")
     metrics.STORE_CALLS.labels(route, "refused").inc()
-    return ProblemError(code, str(found.get("detail", "")), errors=found.get("errors"))
+    errors = found.get("errors")
+    is_list = isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
+    return ProblemError(code, str(found.get("detail", "")), errors=errors if is_list else None)
