@@ -1,4 +1,4 @@
-"""A real single-node Apache Kafka (KRaft), its jars fetched by Maven coordinates (kafka-pom.xml)."""
+"""A real Apache Kafka (KRaft): one node, alone or of a cluster. Its jars come by Maven coordinates (kafka-pom.xml)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ import subprocess
 import threading
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from logue_devstack.errors import DevstackError
+from logue_devstack.kafka_metadata import read_metadata
 from logue_devstack.process import Command, run
 from logue_devstack.server import LOOPBACK, Server, require_free_port
 
 POM = Path(__file__).with_name("kafka-pom.xml")
 _HEAP_MIB = 384
+_fetching = threading.Lock()  # the nodes of a cluster start side by side
 _MAX_MESSAGE_BYTES = 5 * 1024 * 1024  # records are up to 4 MiB (DESIGN.md), plus the batch around them
 
 
 class ApacheKafka(Server):
     """One broker and controller on `port` (and `controller_port` for itself), with its log under `data_dir`.
+
+    As a node of a cluster it gets `settings` (server.properties, but for where its data is) and the cluster's id; then
+    `port` is one of its listeners, at which it is asked whether it is ready.
 
     Jars are cached in `jars`, or `$LOGUE_KAFKA_JARS`, or `.logue/apache-kafka/<version>` of the working directory.
     """
@@ -37,15 +43,23 @@ class ApacheKafka(Server):
         port: int,
         *,
         controller_port: int | None = None,
+        name: str = "broker",
+        settings: Mapping[str, str] | None = None,
+        cluster_id: str | None = None,
+        heap_mib: int = _HEAP_MIB,
+        jvm_options: Sequence[str] = (),
         jars: Path | None = None,
         log: Path | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
-        super().__init__("broker", port, stopping=stopping)
+        super().__init__(name, port, stopping=stopping)
         self.data_dir = data_dir.absolute()
-        self.controller_port = controller_port or port + 1
+        self.settings = settings or broker_settings(port, controller_port or port + 1)
         self.jars = (jars or jar_folder()).absolute()
         self.log = log or self.data_dir / "broker.log"
+        self._cluster_id = cluster_id
+        self._heap_mib = heap_mib
+        self._jvm_options = jvm_options
 
     @property
     def bootstrap(self) -> str:
@@ -55,22 +69,27 @@ class ApacheKafka(Server):
         """Fetches the jars and formats the storage, the first time."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         fetch_jars(self.jars, log=self.log, stopping=self.stopping)
-        settings = broker_settings(self.port, self.controller_port) | {"log.dirs": str(self.data_dir / "log")}
+        settings = {**self.settings, "log.dirs": str(self.data_dir / "log")}
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.data_dir / "log" / "meta.properties").exists():
-            cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-            format_storage = ["format", "--cluster-id", f"L{cluster[1:]}", "--config", str(self._properties)]
+            cluster_id = self._cluster_id or new_cluster_id()
+            format_storage = ["format", "--cluster-id", cluster_id, "--config", str(self._properties)]
             java = self._java("kafka.tools.StorageTool", *format_storage, heap_mib=64)
             run("Kafka's StorageTool", java, timeout_seconds=60, stopping=self.stopping)
 
     def check(self) -> None:
-        super().check()
-        require_free_port("the broker's controller", self.controller_port)
+        for listener, port in re.findall(r"(\w+)://[^,]*:(\d+)", self.settings["listeners"]):
+            require_free_port(f"{self.name} (listener {listener})", int(port))
         if (problem := missing_tools(self.jars)) is not None:
             raise DevstackError(problem)
 
     def command(self) -> Command:
-        return self._java("kafka.Kafka", str(self._properties), heap_mib=_HEAP_MIB)
+        return self._java("kafka.Kafka", str(self._properties), heap_mib=self._heap_mib)
+
+    def is_ready(self) -> bool:
+        """It listens, and its cluster counts it among the live ones: from then on topics can be made on it."""
+        metadata = read_metadata(self.port)
+        return metadata is not None and int(self.settings["node.id"]) in metadata.brokers
 
     @property
     def _properties(self) -> Path:
@@ -81,6 +100,7 @@ class ApacheKafka(Server):
             argv=[
                 _require("java"),
                 *(f"-Xms{heap_mib}m", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+                *self._jvm_options,
                 *("-Djava.awt.headless=true", "-Dfile.encoding=UTF-8"),
                 *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
                 "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
@@ -119,6 +139,11 @@ def broker_settings(port: int, controller_port: int) -> dict[str, str]:
     }
 
 
+def new_cluster_id() -> str:
+    """A random one; it does not begin with a dash, which StorageTool would take for an option."""
+    return "L" + urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()[1:]
+
+
 def kafka_version() -> str:
     """The version of Apache Kafka that the pom pins."""
     found = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)</version>", POM.read_text())
@@ -148,9 +173,12 @@ def fetch_jars(folder: Path, *, log: Path, stopping: threading.Event | None = No
     if (problem := missing_tools(folder)) is not None:
         raise DevstackError(problem)
     _require_java_17()
-    if _is_complete(folder):
-        return
-    folder = folder.absolute()  # Maven takes a relative one as relative to the POM
+    with _fetching:
+        if not _is_complete(folder):
+            _fetch(folder.absolute(), log=log, stopping=stopping)  # Maven takes a relative one as relative to the POM
+
+
+def _fetch(folder: Path, *, log: Path, stopping: threading.Event | None) -> None:
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     partial.mkdir(parents=True, exist_ok=True)
     pom = partial / "pom.xml"

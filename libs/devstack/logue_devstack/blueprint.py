@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from logue_devstack.credentials import Credentials
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.ports import Ports
 from logue_devstack.postgres import Postgres
-from logue_devstack.server import LOOPBACK
+from logue_devstack.server import LOOPBACK, Server
 from logue_devstack.service import Service
 
 
@@ -41,6 +42,9 @@ class Blueprint:
     """What a stack is to consist of.
 
     `environment` goes to every process; `service_environment` to those named so ("agent-0"), or of that kind ("agent").
+    `routes` says where one process, or kind, reaches a kind otherwise than directly: `("agent", "conversation")` to
+    "host:port" (or, for the broker, several with commas). `brokers` makes the nodes of a cluster in the broker's place;
+    their `port` is the one for who has no route.
     """
 
     data_dir: Path
@@ -51,6 +55,8 @@ class Blueprint:
     fast_postgres: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     service_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    routes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    brokers: Callable[[Blueprint], Sequence[Server]] | None = None
 
     @property
     def store(self) -> Path:
@@ -62,11 +68,19 @@ class Blueprint:
 
     @property
     def bootstrap(self) -> str:
-        return f"{LOOPBACK}:{self.ports.broker}"
+        """The brokers, reached directly."""
+        return ",".join(f"{LOOPBACK}:{broker.port}" for broker in self.broker_servers())
 
-    @property
-    def demo_model_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.ports.demo_model}/v1"
+    def address(self, kind: str, *, seen_by: str) -> str:
+        """Where the process named `seen_by` reaches a kind of process."""
+        direct = {
+            "broker": self.bootstrap,
+            "conversation": f"{LOOPBACK}:{self.ports.conversation}",
+            "demo-model": f"{LOOPBACK}:{self.ports.demo_model}",
+            "postgres": f"{LOOPBACK}:{self.ports.postgres}",
+        }
+        of_kind = self.routes.get((kind_of(seen_by), kind), direct[kind])
+        return self.routes.get((seen_by, kind), of_kind)
 
     @property
     def wants_demo_model(self) -> bool:
@@ -100,7 +114,11 @@ class Blueprint:
             stopping=self.stopping,
         )
 
-    def broker_server(self) -> NoidaBroker | ApacheKafka:
+    def broker_servers(self) -> Sequence[Server]:
+        """One, or the nodes of a cluster."""
+        return self.brokers(self) if self.brokers is not None else [self._single_broker()]
+
+    def _single_broker(self) -> NoidaBroker | ApacheKafka:
         folder, log = self.store / "broker", self.log("broker")
         if self.broker is BrokerKind.NOIDA:
             return NoidaBroker(folder, self.ports.broker, log=log, stopping=self.stopping)
@@ -125,9 +143,15 @@ class Blueprint:
         )
 
     def services(self) -> list[Service]:
-        """Conversation, agents, gateways: in the order in which they are listed."""
+        """Conversation services (numbered when there are several), agents, gateways: as they are listed."""
+        conversations = self.ports.conversations
+        numbered = [f"conversation-{i}" for i in range(len(conversations))]
+        names = numbered if len(numbered) > 1 else ["conversation"]
         return [
-            self._service("conversation", self.ports.conversation, "logue_conversation", {}),
+            *(
+                self._service(name, port, "logue_conversation", {})
+                for name, port in zip(names, conversations, strict=True)
+            ),
             *(self._service(f"agent-{i}", port, "logue_agent", {}) for i, port in enumerate(self.ports.agents)),
             *(
                 self._service(f"gateway-{i}", port, "logue_devstack.gateway", {"LOGUE_GATEWAY_INDEX": str(i)})
@@ -150,20 +174,21 @@ class Blueprint:
     def _with_overrides(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
         kind = kind_of(name)
         overrides = {**self.service_environment.get(kind, {}), **self.service_environment.get(name, {})}
-        return {**self.shared_environment(kind), **own, **overrides}
+        return {**self.shared_environment(name), **own, **overrides}
 
-    def shared_environment(self, kind: str) -> dict[str, str]:
+    def shared_environment(self, name: str) -> dict[str, str]:
         """Ours, passed on, and the wiring; each kind of process gets only the secrets that it needs."""
-        secrets, postgres = self.credentials, self.postgres()
+        kind, secrets, postgres = kind_of(name), self.credentials, self.postgres()
         wiring = {
-            "LOGUE_KAFKA_BOOTSTRAP": self.bootstrap,
+            "LOGUE_KAFKA_BOOTSTRAP": self.address("broker", seen_by=name),
             "LOGUE_INTERNAL_TOKEN": secrets.internal_token,
-            "LOGUE_CONVERSATION_URL": f"http://{LOOPBACK}:{self.ports.conversation}",
+            "LOGUE_CONVERSATION_URL": f"http://{self.address('conversation', seen_by=name)}",
         }
+        database = partial(postgres.url, address=self.address("postgres", seen_by=name))
         roles = {
-            "LOGUE_DATABASE_URL": postgres.url("logue_api", secrets.postgres_api),
-            "LOGUE_DATABASE_WRITER_URL": postgres.url("logue_writer", secrets.postgres_writer),
-            "LOGUE_DATABASE_RELAY_URL": postgres.url("logue_relay", secrets.postgres_relay),
+            "LOGUE_DATABASE_URL": database("logue_api", secrets.postgres_api),
+            "LOGUE_DATABASE_WRITER_URL": database("logue_writer", secrets.postgres_writer),
+            "LOGUE_DATABASE_RELAY_URL": database("logue_relay", secrets.postgres_relay),
         }
         if kind == "gateway":
             wiring |= {
@@ -173,7 +198,8 @@ class Blueprint:
         elif kind == "agent":
             wiring |= {"LOGUE_AGENT_DRAIN_SECONDS": str(_DRAIN_SECONDS)}
             if self.wants_demo_model:
-                wiring |= {"OPENAI_BASE_URL": self.demo_model_url, "OPENAI_API_KEY": "demo"}
+                model = f"http://{self.address('demo-model', seen_by=name)}/v1"
+                wiring |= {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "demo"}
         elif kind == "conversation":
             wiring |= roles
         elif kind == "migrations":

@@ -19,10 +19,15 @@ class Ports:
     postgres: int
     broker: int
     demo_model: int
-    conversation: int
+    conversations: tuple[int, ...]
     broker_controller: int
     gateways: tuple[int, ...]
     agents: tuple[int, ...]
+
+    @property
+    def conversation(self) -> int:
+        """Of the first one, or the only one."""
+        return self.conversations[0]
 
     @classmethod
     def standard(cls, gateways: int, agents: int, *, gateway_port: int = _GATEWAYS, base_port: int = _BASE) -> Self:
@@ -32,22 +37,22 @@ class Ports:
             postgres,
             broker,
             demo_model,
-            conversation,
+            (conversation,),
             controller,
             gateways=tuple(range(gateway_port, gateway_port + gateways)),
             agents=tuple(range(base_port + _AGENTS, base_port + _AGENTS + agents)),
         )
 
     @classmethod
-    def random(cls, gateways: int, agents: int) -> Self:
+    def random(cls, gateways: int, agents: int, conversations: int = 1) -> Self:
         """Ports that are free now: for tests."""
-        postgres, broker, demo_model, conversation, controller, *others = free_ports(5 + gateways + agents)
+        postgres, broker, demo_model, controller, *others = free_ports(4 + conversations + gateways + agents)
         return cls(
             postgres,
             broker,
             demo_model,
-            conversation,
+            tuple(others[:conversations]),
             controller,
-            gateways=tuple(others[:gateways]),
-            agents=tuple(others[gateways:]),
+            gateways=tuple(others[conversations : conversations + gateways]),
+            agents=tuple(others[conversations + gateways :]),
         )

@@ -67,8 +67,10 @@ class Postgres(Server):
     def owner_url(self) -> str:
         return self.url(OWNER, self._owner_password)
 
-    def url(self, role: str, password: str, database: str | None = None) -> str:
-        return f"postgresql://{role}:{quote(password, safe='')}@{LOOPBACK}:{self.port}/{database or self.database}"
+    def url(self, role: str, password: str, database: str | None = None, *, address: str | None = None) -> str:
+        """`address` is a host and port from where the server is reached otherwise."""
+        address = address or f"{LOOPBACK}:{self.port}"
+        return f"postgresql://{role}:{quote(password, safe='')}@{address}/{database or self.database}"
 
     def prepare(self) -> None:
         """Makes the system user (root only) and the cluster, the first time."""

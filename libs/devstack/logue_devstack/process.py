@@ -19,6 +19,7 @@ import psutil
 from logue_devstack.errors import DevstackError, InterruptedStartError
 
 _POLL_SECONDS = 0.04
+_GONE_SECONDS = 5.0
 _LOG_ROTATE_BYTES = 16 * 1024 * 1024
 
 # Linux sends the parent-death signal when the *thread* that forked ends. So every fork happens on this one thread,
@@ -84,6 +85,12 @@ class Child:
     def send(self, signum: signal.Signals) -> None:
         self._popen.send_signal(signum)
 
+    def send_to_family(self, signum: signal.Signals) -> None:
+        """Signals it, and then the processes that it has started and that they have (PostgreSQL's backends)."""
+        self.send(signum)  # first: a stopped process starts no others
+        for descendant in self._descendants():
+            descendant.send(signum)
+
     def stop(self, signum: signal.Signals, timeout_seconds: float) -> bool:
         """Asks it to end, and kills it after the timeout; False if it had to be killed."""
         self.send(signum)
@@ -95,9 +102,21 @@ class Child:
         return True
 
     def kill(self) -> None:
-        """Ends it at once, as a crash would, and waits until it is gone."""
+        """Ends it and its descendants at once, as a crash of the machine would, and waits until they are gone."""
+        self.send(signal.SIGSTOP)  # it starts no others meanwhile
+        descendants = self._descendants()
         self.send(signal.SIGKILL)
+        for descendant in descendants:
+            descendant.send(signal.SIGKILL)
         self._popen.wait()
+        wait_until(lambda: not any(descendant.is_alive() for descendant in descendants), _GONE_SECONDS)
+
+    def _descendants(self) -> list[ProcessId]:
+        try:
+            found = psutil.Process(self.id.pid).children(recursive=True) if self.id.is_alive() else []
+        except psutil.NoSuchProcess:
+            return []
+        return [each for descendant in found if (each := ProcessId.of(descendant.pid)) is not None]
 
 
 def spawn(command: Command) -> Child:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import threading
 from abc import ABC, abstractmethod
 from contextlib import closing
+from pathlib import Path
 from typing import ClassVar, Self
 
 from logue_devstack.errors import DevstackError
 from logue_devstack.process import Child, Command, shown, spawn, tail, wait_until
 
 LOOPBACK = "127.0.0.1"
+_FIRST_PORT = 10_000  # below it are those of well-known servers, and of `logue up`
 
 
 class Server(ABC):
@@ -80,23 +83,23 @@ class Server(ABC):
     def stop(self) -> None:
         """Ends it gracefully, or after `stop_seconds` the hard way."""
         if self.child is not None and self.is_running:
-            self.child.send(signal.SIGCONT)
+            self.child.send_to_family(signal.SIGCONT)
             self.child.stop(self.stop_signal, self.stop_seconds)
 
     def kill(self) -> None:
-        """SIGKILL: a crash."""
+        """SIGKILL for it and its descendants: a crash."""
         if self.child is not None and self.is_running:
             self.child.kill()
 
     def pause(self) -> None:
-        """SIGSTOP: a frozen machine."""
+        """SIGSTOP for it and its descendants: a frozen machine."""
         if self.child is not None:
-            self.child.send(signal.SIGSTOP)
+            self.child.send_to_family(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT: the frozen machine wakes up."""
         if self.child is not None:
-            self.child.send(signal.SIGCONT)
+            self.child.send_to_family(signal.SIGCONT)
 
     @property
     def is_running(self) -> bool:
@@ -135,12 +138,33 @@ def require_free_port(name: str, port: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    probes = [socket.socket() for _ in range(count)]
+    """Ports that nothing listens on now.
+
+    None of those that the kernel gives to outgoing connections, where there are others: whoever is killed and started
+    again finds its port free.
+    """
+    probes: list[socket.socket] = []
+    choice = random.SystemRandom()
     try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
+        while len(probes) < count:
+            probe = socket.socket()
+            probes.append(probe)
+            try:
+                probe.bind((LOOPBACK, choice.choice(_LISTENING_PORTS) if _LISTENING_PORTS else 0))
+            except OSError:
+                probes.pop().close()
         return [int(probe.getsockname()[1]) for probe in probes]
     finally:
         for probe in probes:
             probe.close()
+
+
+def _listening_ports() -> range:
+    try:
+        first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first_outgoing = 49_152  # RFC 6335
+    return range(_FIRST_PORT, first_outgoing)
+
+
+_LISTENING_PORTS = _listening_ports()

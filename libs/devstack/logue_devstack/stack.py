@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
@@ -47,6 +47,8 @@ class Stack:
         fast_postgres: bool = False,
         environment: Mapping[str, str] | None = None,
         service_environment: Mapping[str, Mapping[str, str]] | None = None,
+        routes: Mapping[tuple[str, str], str] | None = None,
+        brokers: Callable[[Blueprint], Sequence[Server]] | None = None,
         restart_crashed: bool = True,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -63,9 +65,11 @@ class Stack:
             fast_postgres=fast_postgres,
             environment=environment or {},
             service_environment=service_environment or {},
+            routes=routes or {},
+            brokers=brokers,
         )
         self._report = report
-        self._watcher = Watcher(self._start_again, report, self._expire_members) if restart_crashed else None
+        self._watcher = Watcher(self.launch, report, self._expire_members) if restart_crashed else None
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._state_lock = threading.Lock()
@@ -89,11 +93,14 @@ class Stack:
 
     @property
     def kafka_bootstrap(self) -> str:
-        return f"{LOOPBACK}:{self.ports.broker}"
+        return self.blueprint.bootstrap
 
     @property
     def names(self) -> list[str]:
-        """Every process by name: postgres, broker, demo-model, conversation, agent-0…, gateway-0…."""
+        """Every process by name: postgres, broker, demo-model, conversation, agent-0…, gateway-0….
+
+        Where there are several brokers or conversation services, these are numbered too.
+        """
         return list(self._servers)
 
     def server(self, name: str) -> Server:
@@ -164,11 +171,22 @@ class Stack:
     def start_one(self, name: str) -> None:
         """Starts what is down and returns when it is ready."""
         with self._locks[self.server(name).name]:
-            if not self.server(name).is_running:
-                self._start_again(name)
+            self.launch(name)
             self.server(name).wait_ready()
         if self._watcher is not None:
             self._watcher.watch(self.server(name))
+
+    def launch(self, name: str) -> None:
+        """Starts what is down, and returns before it is ready; nothing watches it that did not before."""
+        server = self.server(name)
+        with self._locks[name]:
+            if server.is_running or self.stopping.is_set():
+                return
+            server.launch()
+            self._write_state()
+            if self._loses_topics(server):
+                server.wait_ready()
+                self.ensure_topics()
 
     def restart(self, name: str) -> None:
         """Ends it gracefully, starts it and returns when it is ready again."""
@@ -198,6 +216,10 @@ class Stack:
 
     # How it is done
 
+    def _loses_topics(self, server: Server) -> bool:
+        """The stand-in may have lost its topics with its tail, so they are made again."""
+        return self.blueprint.broker is BrokerKind.NOIDA and kind_of(server.name) == "broker"
+
     def _expire_members(self, server: Server) -> None:
         """A real Kafka does this by itself."""
         if self.blueprint.broker is BrokerKind.NOIDA and server.child is not None:
@@ -211,9 +233,9 @@ class Stack:
         if ended := end_leftovers(StackState.read(self._state_file)):
             self._report(f"  ended what an earlier run had left: {', '.join(ended)}")
         plan = self.blueprint
-        postgres, broker, services = plan.postgres(), plan.broker_server(), plan.services()
+        postgres, brokers, services = plan.postgres(), plan.broker_servers(), plan.services()
         demo_model = [plan.demo_model()] if plan.wants_demo_model else []
-        self._add([postgres, broker, *demo_model, *services])
+        self._add([postgres, *brokers, *demo_model, *services])
         for server in self._servers.values():
             server.check()
         topics_exist = threading.Event()
@@ -222,13 +244,13 @@ class Stack:
             self._start(postgres)
             self._migrate()
             wait_until(topics_exist.is_set, _ONE_SHOT_SECONDS, self.stopping)
-            self._start_side_by_side(service for service in services if service.name == "conversation")
+            self._start_side_by_side(service for service in services if kind_of(service.name) == "conversation")
 
         def log() -> None:
-            self._start(broker)
+            self._start_side_by_side(brokers)
             self.ensure_topics()
             topics_exist.set()
-            self._start_side_by_side(service for service in services if service.name != "conversation")
+            self._start_side_by_side(service for service in services if kind_of(service.name) != "conversation")
 
         self._side_by_side(database, log, lambda: self._start_side_by_side(demo_model))
         if self._watcher is not None:
@@ -255,18 +277,6 @@ class Stack:
     def _stop(self, server: Server) -> None:
         with self._locks[server.name]:
             server.stop()
-
-    def _start_again(self, name: str) -> None:
-        """Starts a process that ended. A broker may have lost its topics with its tail, so they are made again."""
-        server = self.server(name)
-        with self._locks[name]:
-            if server.is_running or self.stopping.is_set():
-                return
-            server.launch()
-            self._write_state()
-            if name == "broker":
-                server.wait_ready()
-                self.ensure_topics()
 
     def ensure_topics(self) -> None:
         """Creates the topics that are missing."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from logue_devstack.apache_kafka import ApacheKafka
 from logue_devstack.errors import DevstackError
+from logue_devstack.kafka_metadata import read_metadata
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.postgres import Postgres
 from logue_devstack.process import wait_until
@@ -76,6 +80,52 @@ def test_paused_server_does_not_answer_until_it_is_resumed(tmp_path: Path) -> No
         assert wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", 5)
         broker.resume()
         assert wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] != "T", 5)
+
+
+async def test_paused_postgres_answers_nobody_until_it_is_resumed(tmp_path: Path) -> None:
+    """Its backends are processes of their own, in sessions of their own."""
+    with Postgres(tmp_path / "pg", free_ports(1)[0]) as server:
+        connection = await asyncpg.connect(server.owner_url)
+        server.pause()
+        answer = asyncio.create_task(connection.fetchval("SELECT 1"))
+        done, _ = await asyncio.wait({answer}, timeout=0.5)
+        assert not done
+        server.resume()
+        assert await answer == 1
+        await connection.close()
+
+
+async def test_postgres_killed_while_it_was_paused_starts_again_at_once(tmp_path: Path) -> None:
+    with Postgres(tmp_path / "pg", free_ports(1)[0]) as server:
+        connection = await asyncpg.connect(server.owner_url)
+        server.pause()
+        server.kill()
+        connection.terminate()
+        server.start()
+        connection = await asyncpg.connect(server.owner_url)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+
+
+@pytest.mark.apache
+async def test_metadata_of_a_broker(apache_broker: ApacheKafka) -> None:
+    before = read_metadata(apache_broker.port)
+    assert before is not None
+    assert before.brokers == {1}
+    admin = AIOKafkaAdminClient(bootstrap_servers=apache_broker.bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name=f"metadata-{uuid4()}", num_partitions=3, replication_factor=1)])
+    finally:
+        await admin.close()
+
+    def grown() -> bool:
+        after = read_metadata(apache_broker.port)
+        return after is not None and after.partitions - before.partitions == 3
+
+    assert wait_until(grown, 10)
+    assert before.under_replicated == 0
+    assert read_metadata(free_ports(1)[0]) is None
 
 
 def test_missing_java_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from logue_devstack.errors import DevstackError, InterruptedStartError
-from logue_devstack.process import Command, ProcessId, run, spawn, tail, wait_until
+from logue_devstack.process import Child, Command, ProcessId, run, spawn, tail, wait_until
 
 SLEEPER = [sys.executable, "-c", "import time; print('started', flush=True); time.sleep(60)"]
 
@@ -36,6 +38,45 @@ def test_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
     assert wait_until(lambda: "deaf" in tail(child.log), 10)
     assert not child.stop(signal.SIGTERM, 0.2)
     assert child.returncode() == -signal.SIGKILL
+
+
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print("child", child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Iterator[tuple[Child, ProcessId]]:
+    """A process and one that it started, in a session of its own as PostgreSQL's backends are."""
+    parent = spawn(command(tmp_path, sys.executable, "-c", FAMILY))
+    assert wait_until(lambda: "child" in tail(parent.log), 10)
+    child = ProcessId.of(int(tail(parent.log).split()[-1]))
+    assert child is not None
+    yield parent, child
+    parent.kill()
+    child.send(signal.SIGKILL)
+
+
+def test_whole_family_is_frozen_and_goes_on(family: tuple[Child, ProcessId]) -> None:
+    parent, child = family
+    both = [psutil.Process(parent.id.pid), psutil.Process(child.pid)]
+    parent.send_to_family(signal.SIGSTOP)
+    assert wait_until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in both), 5)
+    parent.send_to_family(signal.SIGCONT)
+    assert wait_until(lambda: all(process.status() == psutil.STATUS_SLEEPING for process in both), 5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_kill_ends_the_whole_family(family: tuple[Child, ProcessId], frozen: bool) -> None:
+    parent, child = family
+    if frozen:
+        parent.send_to_family(signal.SIGSTOP)
+    parent.kill()
+    assert not parent.id.is_alive()
+    assert not child.is_alive()
 
 
 def test_run_shows_the_end_of_the_log_of_what_failed(tmp_path: Path) -> None:

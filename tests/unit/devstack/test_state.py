@@ -14,6 +14,7 @@ from logue_devstack.credentials import load_credentials
 from logue_devstack.errors import DevstackError
 from logue_devstack.ports import Ports
 from logue_devstack.process import Command, ProcessId, spawn
+from logue_devstack.server import free_ports
 from logue_devstack.state import ProcessEntry, StackLock, StackState, end_leftovers
 from logue_devstack.watcher import Backoff
 
@@ -97,9 +98,16 @@ def test_standard_ports_are_those_of_the_design() -> None:
 
 
 def test_random_ports_are_all_different() -> None:
-    ports = Ports.random(gateways=3, agents=3)
-    every = [ports.postgres, ports.broker, ports.demo_model, ports.conversation, ports.broker_controller]
-    assert len({*every, *ports.gateways, *ports.agents}) == 11
+    ports = Ports.random(gateways=3, agents=3, conversations=2)
+    every = [ports.postgres, ports.broker, ports.demo_model, *ports.conversations, ports.broker_controller]
+    assert ports.conversation == ports.conversations[0]
+    assert len({*every, *ports.gateways, *ports.agents}) == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: the range of outgoing ports")
+def test_free_port_is_none_that_an_outgoing_connection_may_take() -> None:
+    first, last = (int(n) for n in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not [port for port in free_ports(50) if first <= port <= last]
 
 
 def test_backoff_grows_and_is_forgiven_after_a_stable_time() -> None:
