@@ -19,7 +19,7 @@ _REQUEST_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 #: A turn that may be an old one does not wait longer than this for a store that is away.
-_AWAY_SECONDS = 2.0
+_AWAY_SECONDS = 0.5
 #: Answers that no later try changes.
 _FINAL_CODES = frozenset({"conversation_not_found", "message_not_found"})
 
