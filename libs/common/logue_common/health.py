@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,6 +16,9 @@ Check = Callable[[], Awaitable[str | None]]
 
 #: A probe must answer before the orchestrator gives up on it (1 s by default in Kubernetes).
 CHECK_TIMEOUT_SECONDS = 0.9
+
+
+TASKS = Gauge("logue_asyncio_tasks", "Tasks of the event loop that have not ended")
 
 
 async def _run(check: Check) -> str | None:
@@ -47,6 +50,7 @@ def operations_routes(checks: Mapping[str, Check]) -> list[Route]:
         return Response(orjson.dumps(body), 200 if ready else 503, headers, "application/json")
 
     async def metrics(_: Request) -> Response:
+        TASKS.set(len(asyncio.all_tasks()))
         return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -22,8 +22,8 @@ SIDE_TOPICS = (CHAT_CANCELS, CHAT_PROGRESSED, CHAT_REPLIED)
 
 #: Turns that may wait in one conversation behind the running one.
 MAX_WAITING = 16
-#: Decided turns that are recognised when they are requested again.
-MAX_DECIDED = 20_000
+#: Decided turns that are recognised when they are requested again: more than two minutes of full load on a partition.
+MAX_DECIDED = 4_000
 #: Of the latest of them the outcome is kept too; for the others the store is asked.
 MAX_OUTCOME_CHARACTERS = 2_000_000
 

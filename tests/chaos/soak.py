@@ -1,0 +1,175 @@
+"""`python -m tests.chaos.soak --seconds 1800`: steady load, and whether anything grows that should not.
+
+What is looked at, of each service: resident memory, open files (connections among them), tasks of the event loop; and
+PostgreSQL's connections. The slope is that of a straight line through the samples of the last half, when every bounded
+memory is full; memory is given as growth per hour, in per cent of what it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import linear_regression, median
+from typing import Any
+
+import aiohttp
+from tests.bench.calls import Logue
+
+from logue_devstack.stack import Stack
+
+#: The caches of the services, small enough to be full soon.
+ENVIRONMENT = {"agent": {"LOGUE_AGENT_CACHE_CHARACTERS": "4000000"}}
+_USERS = 200
+#: Then a user starts another conversation.
+_TURNS_OF_A_CONVERSATION = 20
+_SERVICES = ("gateway-0", "agent-0", "conversation")
+#: Bounds of the slopes, per hour: of memory in per cent, of the others as they are.
+BOUNDS = {"memory_mib": 8.0, "files": 5.0, "tasks": 5.0}
+
+
+class Soak:
+    """Steady load on a stack, and samples of what it holds."""
+
+    def __init__(self, stack: Stack, http: aiohttp.ClientSession) -> None:
+        self._stack = stack
+        self._http = http
+        self._conversations = [""] * _USERS
+        self._turns = [0] * _USERS
+        self._clients = [self._client(number) for number in range(_USERS)]
+        self.errors: list[str] = []
+        self.turns = 0
+        self.samples: dict[str, dict[str, list[float]]] = {
+            name: {what: [] for what in ("at", *BOUNDS)} for name in _SERVICES
+        }
+        self.database_connections: list[int] = []
+
+    async def run(self, rate: float, seconds: float, sample_seconds: float) -> None:
+        """`rate` turns a second for so long; a sample every `sample_seconds`."""
+        began, running = time.monotonic(), set[asyncio.Task[None]]()
+        sampled = 0.0
+        for number in itertools.count():
+            due = number / rate
+            if due >= seconds:
+                break
+            if (wait := began + due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            task = asyncio.create_task(self._turn(number % _USERS))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            if due >= sampled:
+                sampled += sample_seconds
+                await self._sample(due)
+        await asyncio.gather(*running)
+
+    async def _turn(self, user: int) -> None:
+        if self._turns[user] % _TURNS_OF_A_CONVERSATION == 0:
+            self._conversations[user] = ""
+        self._turns[user] += 1
+        answer = await self._clients[user].ask(
+            "a question of some words {{tokens=20}}", self._conversations[user] or None
+        )
+        self._conversations[user] = answer.conversation_id or self._conversations[user]
+        self.turns += 1
+        if answer.error:
+            self.errors.append(answer.error)
+
+    async def _sample(self, at: float) -> None:
+        for name in _SERVICES:
+            server = self._stack.server(name)
+            assert server.child is not None
+            process = Path(f"/proc/{server.child.id.pid}")
+            samples = self.samples[name]
+            samples["at"].append(at)
+            samples["memory_mib"].append(int((process / "statm").read_text().split()[1]) * 4096 / 2**20)
+            samples["files"].append(len(list((process / "fd").iterdir())))
+            samples["tasks"].append(await self._tasks(server.port))
+        query = "SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL"
+        postgres: Any = self._stack.server("postgres")
+        self.database_connections.append(int(await asyncio.to_thread(postgres.sql, query)))
+
+    async def _tasks(self, port: int) -> float:
+        async with self._http.get(f"http://127.0.0.1:{port}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("logue_asyncio_tasks "))
+
+    def _client(self, number: int) -> Logue:
+        user = f"soak-{number}"
+        return Logue(self._http, self._stack.gateway_urls[0], user, self._stack.token(user, seconds=100_000))
+
+    def slopes(self) -> dict[str, dict[str, float]]:
+        """Per hour, over the last half of the samples; of memory in per cent."""
+        found: dict[str, dict[str, float]] = {}
+        for name, samples in self.samples.items():
+            half = len(samples["at"]) // 2
+            hours = [at / 3600 for at in samples["at"][half:]]
+            found[name] = {what: _slope(hours, samples[what][half:]) for what in BOUNDS}
+            found[name]["memory_mib"] *= 100 / median(samples["memory_mib"][half:])
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """In a form for JSON."""
+        return {
+            "turns": self.turns,
+            "errors": len(self.errors),
+            "slopes_per_hour": {
+                name: {w: round(s, 2) for w, s in each.items()} for name, each in self.slopes().items()
+            },
+            "levels": {
+                name: {what: _levels(values) for what, values in samples.items() if what != "at"}
+                for name, samples in self.samples.items()
+            },
+            "database_connections": _levels(self.database_connections),
+        }
+
+
+async def soak(stack: Stack, rate: float, seconds: float, sample_seconds: float) -> Soak:
+    """A soak of a running stack."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        run = Soak(stack, http)
+        await run.run(rate, seconds, sample_seconds)
+        return run
+
+
+def _slope(x: Sequence[float], y: Sequence[float]) -> float:
+    return linear_regression(x, y).slope
+
+
+def _levels(values: Sequence[float]) -> list[float]:
+    """At the beginning, after each quarter, and in the end."""
+    last = len(values) - 1
+    return [round(values[last * quarter // 4], 1) for quarter in range(5)]
+
+
+def main() -> int:
+    """1 when something grows."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1800)
+    parser.add_argument("--rate", type=float, default=40)
+    parser.add_argument("--broker", default="apache")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="logue-soak-") as folder,
+        Stack(Path(folder), broker=options.broker, restart_crashed=False, service_environment=ENVIRONMENT) as stack,
+    ):
+        run = asyncio.run(soak(stack, options.rate, options.seconds, max(1.0, options.seconds / 120)))
+    print(json.dumps(run.report(), indent=1))
+    grows = [
+        f"{what} of {name}: {slope:.1f} an hour"
+        for name, each in run.slopes().items()
+        for what, slope in each.items()
+        if slope > BOUNDS[what]
+    ]
+    print("\n".join(grows) or "nothing grows")
+    return int(bool(grows or run.errors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
