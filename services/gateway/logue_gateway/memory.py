@@ -25,6 +25,8 @@ class KnownTurn:
     #: Done when the broker answered: with None when it has the turn, else with the error to give.
     accepted: asyncio.Future[ProblemError | None] = field(repr=False)
     over: bool = False
+    #: It streams elsewhere, so its end is not seen here: only the store can tell whether it is over.
+    moved: bool = False
 
 
 class TurnMemory:
@@ -53,11 +55,19 @@ class TurnMemory:
         if (turn := self._turns.get((user_id, turn_id))) is not None:
             turn.over = True
 
-    def move(self, user_id: str, turn_id: str, request_id: str | None, partition: int, offset: int) -> None:
-        """The lane says that the request's turn streams elsewhere: whoever joins it here goes there at once."""
+    def move(self, user_id: str, turn_id: str, request_id: str | None, target: dict[str, int]) -> None:
+        """The lane says where the request's turn streams instead, or ({}) that it was decided before.
+
+        Whoever joins it here goes there at once.
+        """
         turn = self._turns.get((user_id, turn_id))
-        if turn is not None and turn.reply_to.request_id == request_id:
-            turn.reply_to = ReplyTo(partition=partition, offset=offset, request_id=turn.reply_to.request_id)
+        if turn is None or turn.reply_to.request_id != request_id:
+            return
+        if target:
+            turn.reply_to = ReplyTo(
+                partition=int(target["partition"]), offset=int(target["offset"]), request_id=turn.reply_to.request_id
+            )
+        turn.moved, turn.over = bool(target), not target
 
 
 class OwnedConversations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, assemble, events_of
+from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, Turn, assemble, events_of
 
 from logue_common import frames
 from logue_common.clock import utc_now
@@ -103,6 +103,60 @@ async def test_a_retry_of_an_attached_request_goes_where_the_turn_streams(gatewa
         await turn.frame(frames.COMPLETED, turn.body(), partition=elsewhere)
         events += [event async for event in stream]
     assert assemble(events) == "one two"
+
+
+async def _attached_elsewhere(gateway: Gateway, agent: FakeAgent, key: str) -> Turn:
+    """A turn whose request came here, too, but which streamed to another gateway, long ago."""
+    await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers={"Idempotency-Key": key, **ASYNC})
+    turn = await agent.turn()
+    elsewhere = next(n for n in range(16) if n not in gateway.resources.live.tail.positions)
+    target = {"partition": elsewhere, "offset": 0}
+    await turn.frame(frames.ATTACH, target, request=turn.request.reply_to.request_id, n=0)
+    async with asyncio.timeout(5):
+        while not gateway.resources.memory.get("ann", turn.request.turn_id).moved:
+            await asyncio.sleep(0.01)
+    return turn
+
+
+async def test_a_turn_that_streamed_elsewhere_is_told_from_the_store_when_it_is_over(
+    gateway: Gateway, agent: FakeAgent, store: FakeStore
+) -> None:
+    key = new_id()
+    turn = await _attached_elsewhere(gateway, agent, key)
+    turn.text = "long ago"
+    store.turns["ann", turn.request.turn_id] = turn.stored()
+    async with asyncio.timeout(3):
+        events = await gateway.resumed(turn.request.turn_id)
+        again = await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers={"Idempotency-Key": key})
+    assert [event.event for event in events] == ["message.snapshot", "message.completed"]
+    assert assemble(events) == again.json()["message"]["content"] == "long ago"
+
+
+async def test_a_turn_that_streams_elsewhere_is_followed_there_while_the_store_is_away(
+    gateway: Gateway, agent: FakeAgent, store: FakeStore
+) -> None:
+    turn = await _attached_elsewhere(gateway, agent, new_id())
+    elsewhere = gateway.resources.memory.get("ann", turn.request.turn_id).reply_to.partition
+    await store.stop()
+    resumed = asyncio.create_task(gateway.resumed(turn.request.turn_id))
+    turn.text = "here"
+    await turn.frame(frames.DELTA, {"delta": "here"}, partition=elsewhere)
+    await turn.frame(frames.COMPLETED, turn.body(), partition=elsewhere)
+    assert assemble(await asyncio.wait_for(resumed, 5)) == "here"
+
+
+async def test_a_turn_that_was_decided_before_it_came_here_is_over(
+    gateway: Gateway, agent: FakeAgent, store: FakeStore
+) -> None:
+    await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers={"Idempotency-Key": new_id(), **ASYNC})
+    turn = await agent.turn()
+    turn.text = "long ago"
+    store.turns["ann", turn.request.turn_id] = turn.stored()
+    await turn.frame(frames.ATTACH, {}, request=turn.request.reply_to.request_id, n=0)
+    async with asyncio.timeout(5):
+        while not gateway.resources.memory.get("ann", turn.request.turn_id).over:
+            await asyncio.sleep(0.01)
+    assert assemble(await asyncio.wait_for(gateway.resumed(turn.request.turn_id), 3)) == "long ago"
 
 
 async def test_a_key_that_cannot_be_looked_up_is_published_for_the_lane_to_verify(

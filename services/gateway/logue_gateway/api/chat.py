@@ -182,7 +182,7 @@ async def _join_known(request: Request, res: Resources, ask: Ask, earlier: Known
     _require_same(ask, earlier.fingerprint)
     if (error := await asyncio.shield(earlier.accepted)) is not None:
         raise error
-    if earlier.over and (stored := (await _look_up(res, ask))[0]) is not None:
+    if (earlier.over or earlier.moved) and (stored := (await _look_up(res, ask))[0]) is not None:
         return await _join_stored(request, res, ask, stored)
     waiter = _waiter(res, ask, earlier.reply_to)
     res.streams.follow(waiter, Start(earlier.reply_to.partition, earlier.reply_to.offset))

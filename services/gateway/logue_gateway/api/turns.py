@@ -76,24 +76,24 @@ async def get_events(request: Request, user_id: UserId, turn_id: TurnId) -> Resp
 
 async def _from_the_start(res: Resources, who: Principal, turn_id: str, ids: StreamIds) -> SseStream:
     known = res.memory.get(who.user_id, turn_id)
-    if known is not None and not known.over and known.accepted.done():
-        reply_to, ending = known.reply_to, None
-    else:
-        stored = await res.store.turn(who.user_id, turn_id)
-        found, ending = stored.internal.reply_to, ending_of(stored) if stored.is_over else None
-        if found is None:
-            stream = _stream(res, who, turn_id, ids, EventId(0, -1, 0, 0))
-            if ending is None:
-                res.streams.await_store(stream)
-            else:
-                stream.settle(ending)
-            return stream
-        reply_to = found
-    stream = _stream(res, who, turn_id, ids, EventId(reply_to.partition, reply_to.offset - 1, 0, 0))
-    if ending is None:
-        res.streams.follow(stream, Start(reply_to.partition, reply_to.offset))
-    else:
+    live = known.reply_to if known is not None and not known.over and known.accepted.done() else None
+    reply_to, ending = live, None
+    if known is None or live is None or known.moved:
+        try:
+            stored = await res.store.turn(who.user_id, turn_id)
+        except ProblemError:
+            if live is None:
+                raise
+        else:
+            reply_to, ending = stored.internal.reply_to, ending_of(stored) if stored.is_over else None
+    seen = EventId(0, -1, 0, 0) if reply_to is None else EventId(reply_to.partition, reply_to.offset - 1, 0, 0)
+    stream = _stream(res, who, turn_id, ids, seen)
+    if ending is not None:
         stream.settle(ending)
+    elif reply_to is None:
+        res.streams.await_store(stream)
+    else:
+        res.streams.follow(stream, Start(reply_to.partition, reply_to.offset))
     return stream
 
 

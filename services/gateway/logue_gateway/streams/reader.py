@@ -98,8 +98,4 @@ class LiveReader:
             self._memory.mark_over(header.user, frame.turn_id)
         elif header.kind == ATTACH:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # counted when it is delivered
-                target = orjson.loads(frame.value)
-                if target:
-                    self._memory.move(
-                        header.user, frame.turn_id, header.request, int(target["partition"]), int(target["offset"])
-                    )
+                self._memory.move(header.user, frame.turn_id, header.request, orjson.loads(frame.value))

@@ -54,7 +54,7 @@ class _Partition:
     goal: int = 0
     active: bool = False
     newcomers: list[tuple[Waiter, Start]] = field(default_factory=list)
-    #: Exact resumes that got no frame yet, until `goal` is reached.
+    #: Those that got no frame yet, until `goal` is reached.
     catching_up: list[Waiter] = field(default_factory=list)
 
 
@@ -203,7 +203,7 @@ class ReplayReader:
                     waiter.catch_up_until = ends[tp]
                 if position is None:
                     self._on_trouble(waiter, "lost")
-                elif start.exact:
+                else:
                     partition.catching_up.append(waiter)
             self._seek(consumer, tp, partition, min(wanted))
             partition.goal = ends[tp]
