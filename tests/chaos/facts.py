@@ -67,7 +67,7 @@ class View:
         self.connections = sorted(connections, key=lambda connection: connection.began)
         first = self.connections[0]
         self.number, self.user, self.key = first.view, first.user, first.key
-        self.turn_id = next((c.turn_id or c.correlation_id for c in self.connections if c.turn_id or c.status), None)
+        self.turn_id = next((each for c in self.connections if (each := _turn_of(c)) is not None), None)
         #: The longest texts that were shown: the last one, and each that was taken back or replaced.
         self.texts: list[str] = []
         self.end: Event | None = None
@@ -155,6 +155,11 @@ class Turn:
         return min((ack.at for ack in self.acks), default=math.inf)
 
     @property
+    def over_at(self) -> float:
+        """When somebody was first told that it is over; the end of time if nobody ever was."""
+        return min((end.at for end in self.ends), default=math.inf)
+
+    @property
     def end(self) -> End | None:
         """The stored outcome."""
         if self.stored is None or self.stored["status"] not in TERMINAL:
@@ -187,10 +192,10 @@ class Facts:
         self._find_replies()
         self._read_turns()
 
-    def finished_at(self, turn: Turn) -> float:
-        """When its outcome was made, as a moment of the run; the end of time if that is not stored."""
-        finished = (turn.stored or {}).get("finished_at")
-        return math.inf if finished is None else self.history.at(finished)
+    @property
+    def clocks_agree(self) -> bool:
+        """Whether what services write down as the time of day can be compared."""
+        return not any("clock" in fault.kind for fault in self.history.faults)
 
     def _read_lists(self) -> None:
         for exchange in self.history.exchanges:
@@ -244,6 +249,10 @@ def _views(history: History) -> list[View]:
     for connection in history.connections:
         groups[connection.view].append(connection)
     return [View(group) for group in groups.values()]
+
+
+def _turn_of(connection: Connection) -> str | None:
+    return connection.turn_id or (connection.correlation_id if connection.status == 200 else None)
 
 
 def _acks(view: View) -> Iterator[Ack]:

@@ -55,7 +55,6 @@ def figures(history: History, violations: Sequence[Violation] | None = None) -> 
         "resets": sum(view.resets for view in facts.all_views),
         "snapshots": sum(view.snapshots for view in facts.all_views),
         "gave_up": len(history.give_ups),
-        "later_attempts": sum((turn.stored or {}).get("attempt", 0) > 1 for turn in turns),
         "lost": rules["1 lost"],
         "duplicated": rules["1 duplicate"],
         "wrong_order": rules["3 order"],

@@ -224,7 +224,6 @@ def messages_of_a_turn_apart(history: History) -> None:
 
 def two_turns_at_once(history: History) -> None:
     turn_of(history, "four").body["started_at"] = time_of(3.3)
-    turn_of(history, "four").body["requested_at"] = time_of(3.2)
 
 
 def a_list_read_on_the_way_had_another_order(history: History) -> None:
@@ -484,6 +483,14 @@ def test_an_unexpected_failure_is_explained_by_a_fault_of_its_time() -> None:
     assert check(history) == []
     history.faults[0].began = 60.0
     assert "1 outcome" in rules(history)
+
+
+def test_times_of_day_are_not_judged_when_clocks_were_set() -> None:
+    history = valid_history()
+    two_turns_at_once(history)
+    assert "3 order" in rules(history)
+    history.add(Fault("clock jump", "agent-1", 1.0, 2.0))
+    assert check(history) == []
 
 
 # Mutations

@@ -22,7 +22,8 @@ def outcomes(facts: Facts) -> Iterator[Violation]:
         texts = [_told_otherwise(turn)]
         if turn.stored is not None and turn.end is not None:
             texts += [_changed(turn), _incomplete(turn.stored, turn.end), _listed_otherwise(turn, turn.end)]
-            texts.append(_at_odd_times(facts, turn.ask.at, turn.stored, turn.end))
+            if facts.clocks_agree:
+                texts.append(_at_odd_times(facts, turn.ask.at, turn.stored, turn.end))
             if not _explained(facts, turn, turn.end):
                 texts.append(iter([f"nothing explains that its outcome is {turn.end.status} {turn.end.code or ''}"]))
         yield from (Violation("1 outcome", turn.name, text) for text in itertools.chain.from_iterable(texts))
@@ -96,12 +97,12 @@ def _listed_otherwise(turn: Turn, end: End) -> Iterator[str]:
 
 
 def _explained(facts: Facts, turn: Turn, end: End) -> bool:
-    ask, finished_at = turn.ask, facts.finished_at(turn)
+    ask, over_at = turn.ask, turn.over_at
     if end.status == "completed":
         return ask.answer != "none"
     if end.status == "cancelled":
         others = facts.by_conversation.get((ask.user, turn.conversation_id or ""), [])
-        interrupted = (o.ask.on_busy == "interrupt" and o.ask.at <= finished_at for o in others if o is not turn)
+        interrupted = (o.ask.on_busy == "interrupt" and o.ask.at <= over_at for o in others if o is not turn)
         return turn.cancelled or any(interrupted)
     match end.code:
         case "conversation_busy":
@@ -109,5 +110,5 @@ def _explained(facts: Facts, turn: Turn, end: End) -> bool:
         case "model_error" if ask.answer == "none":
             return True
         case "model_error" | "model_timeout" | "context_unavailable":
-            return any(may_explain(fault, ask.at, finished_at) for fault in facts.history.faults)
+            return any(may_explain(fault, ask.at, over_at) for fault in facts.history.faults)
     return False

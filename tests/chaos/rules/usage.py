@@ -23,7 +23,7 @@ def usage(facts: Facts) -> Iterator[Violation]:
             continue
         billed = bill.by_message.get(turn.ask.message, [])
         # A model server that was restarted has forgotten what came before.
-        is_remembered = facts.finished_at(turn) >= bill.since - facts.history.began_at
+        is_remembered = turn.ask.at >= bill.since - facts.history.began_at
         if turn.end.usage is None and turn.end.status == "completed":
             yield Violation("6 usage", turn.name, "is completed, but has no usage")
         if turn.end.usage is not None and turn.end.usage not in billed and is_remembered:
