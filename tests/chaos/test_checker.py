@@ -223,7 +223,7 @@ def messages_of_a_turn_apart(history: History) -> None:
 
 
 def two_turns_at_once(history: History) -> None:
-    turn_of(history, "four").body["started_at"] = time_of(3.3)
+    turn_of(history, "five").body["started_at"] = time_of(4.3)
 
 
 def a_list_read_on_the_way_had_another_order(history: History) -> None:

@@ -60,8 +60,9 @@ def _changed(turn: Turn) -> Iterator[str]:
     over = False
     for poll in sorted(turn.polls, key=lambda poll: poll.began):
         over = over or poll.body["status"] in TERMINAL
-        if over and poll.body != turn.stored:
-            yield f"it changed after its end, from {poll.body} to {turn.stored}"
+        if over and poll.body != (stored := turn.stored or {}):
+            changed = {name: (told, stored.get(name)) for name, told in poll.body.items() if told != stored.get(name)}
+            yield f"it changed after its end: {changed or sorted(stored.keys() - poll.body.keys())}"
 
 
 def _incomplete(stored: dict[str, Any], end: End) -> Iterator[str]:
