@@ -24,7 +24,7 @@ from tests.chaos.clocks import Clocks
 from tests.chaos.disk import Disk
 from tests.chaos.proxy import Proxy
 
-from logue_devstack.apache_kafka import jar_folder, missing_tools
+from logue_devstack.apache_kafka import ApacheKafka, jar_folder, missing_tools
 from logue_devstack.blueprint import BrokerKind, kind_of
 from logue_devstack.credentials import TOKEN_SECONDS
 from logue_devstack.errors import DevstackError
@@ -165,7 +165,7 @@ class Cluster:
         self._stack.resume(name)
 
     def wait_ready(self, *names: str, timeout: float = 60.0) -> None:
-        """Returns when these, or all, are ready; a broker is when every partition has all its replicas in sync.
+        """Returns when these, or all, are ready: a broker when all its replicas are in sync again.
 
         Raises DevstackError at once for what does not run, and for what is not ready in time.
         """
@@ -261,8 +261,10 @@ class Cluster:
     def _is_ready(self, server: Server) -> bool:
         if not server.is_running or not server.is_ready():
             return False
-        metadata = read_metadata(server.port) if kind_of(server.name) == "broker" else None
-        return metadata is None or metadata.under_replicated == 0
+        if not isinstance(server, ApacheKafka):
+            return True
+        metadata = read_metadata(server.port)
+        return metadata is not None and server.node_id not in metadata.out_of_sync
 
     def _end(self, name: str) -> str:
         return tail(self.log(name))

@@ -1,4 +1,7 @@
-"""A small disk of its own for PostgreSQL, which can be filled: a tmpfs, mounted where its data is to be."""
+"""A small disk of its own for PostgreSQL, which can be filled: a tmpfs, mounted where its data is to be.
+
+It keeps what a server that is killed had written, like any disk; only when the machine dies is it gone.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import sys
 import threading
@@ -56,9 +57,7 @@ class Proxy(Server):
         return Command(argv=argv, log=self.log, directory=_ROOT)
 
     def stop(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        self._hang_up()
         super().stop()
 
     def link(self, name: str, targets: int | Sequence[int], *, port: int = 0) -> int:
@@ -112,19 +111,32 @@ class Proxy(Server):
 
     def _ask(self, **question: Any) -> dict[str, Any]:
         with self._lock:
-            if self._control is None:
-                self._control = socket.create_connection((LOOPBACK, self.port), timeout=_ANSWER_SECONDS)
-            self._control.sendall(json.dumps(question).encode() + b"\n")
-            received = b""
-            while not received.endswith(b"\n"):
-                part = self._control.recv(65536)
-                if not part:
-                    raise DevstackError(f"The proxy ended; see {self.log}.")
-                received += part
-        answer: dict[str, Any] = json.loads(received)
+            try:
+                answer = self._exchange(json.dumps(question).encode() + b"\n")
+            except OSError as error:
+                self._hang_up()  # a late answer must not be taken for the next one
+                raise DevstackError(f"The proxy does not answer ({error}); see {self.log}.") from error
         if "error" in answer:
             raise DevstackError(answer["error"])
         return answer
+
+    def _exchange(self, question: bytes) -> dict[str, Any]:
+        if self._control is None:
+            self._control = socket.create_connection((LOOPBACK, self.port), timeout=_ANSWER_SECONDS)
+        self._control.sendall(question)
+        received = b""
+        while not received.endswith(b"\n"):
+            part = self._control.recv(65536)
+            if not part:
+                raise ConnectionResetError("it ended")
+            received += part
+        answer: dict[str, Any] = json.loads(received)
+        return answer
+
+    def _hang_up(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
 
 class Switchboard:
@@ -169,6 +181,8 @@ class Switchboard:
 
 async def main(port: int, seed: str) -> None:
     """Serves the control port until the process is ended."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a blackhole holds what its clients have given up
     server = await asyncio.start_server(Switchboard(seed).serve, LOOPBACK, port, limit=1024 * 1024)
     async with server:
         await server.serve_forever()

@@ -65,6 +65,10 @@ class ApacheKafka(Server):
     def bootstrap(self) -> str:
         return f"{LOOPBACK}:{self.port}"
 
+    @property
+    def node_id(self) -> int:
+        return int(self.settings["node.id"])
+
     def prepare(self) -> None:
         """Fetches the jars and formats the storage, the first time."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -89,7 +93,7 @@ class ApacheKafka(Server):
     def is_ready(self) -> bool:
         """It listens, and its cluster counts it among the live ones: from then on topics can be made on it."""
         metadata = read_metadata(self.port)
-        return metadata is not None and int(self.settings["node.id"]) in metadata.brokers
+        return metadata is not None and self.node_id in metadata.brokers
 
     @property
     def _properties(self) -> Path:

@@ -1,4 +1,4 @@
-"""Asks one Kafka broker how its cluster is: who lives, and what lacks replicas. One request, and no client library."""
+"""Asks one Kafka broker how its cluster is: who lives, and who lags behind. One request, and no client library."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Metadata:
     brokers: frozenset[int]
     """Ids of the live ones."""
     partitions: int
-    under_replicated: int
-    """Partitions with a replica that is not in sync."""
+    out_of_sync: frozenset[int]
+    """Ids of those, dead or alive, with a replica that is not in sync."""
 
 
 def read_metadata(port: int) -> Metadata | None:
@@ -50,7 +50,8 @@ def _parse(answer: bytes) -> Metadata:
         fields.int32()  # port
         fields.text()  # rack
     fields.int32()  # controller
-    partitions = under_replicated = 0
+    partitions = 0
+    out_of_sync: set[int] = set()
     for _ in range(fields.int32()):
         fields.int16()  # error
         fields.text()  # name
@@ -61,8 +62,8 @@ def _parse(answer: bytes) -> Metadata:
             fields.int32()  # leader
             replicas, in_sync = fields.int32s(), fields.int32s()
             partitions += 1
-            under_replicated += len(in_sync) < len(replicas)
-    return Metadata(frozenset(brokers), partitions, under_replicated)
+            out_of_sync.update(set(replicas) - set(in_sync))
+    return Metadata(frozenset(brokers), partitions, frozenset(out_of_sync))
 
 
 class _Fields:

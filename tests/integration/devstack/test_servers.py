@@ -124,7 +124,7 @@ async def test_metadata_of_a_broker(apache_broker: ApacheKafka) -> None:
         return after is not None and after.partitions - before.partitions == 3
 
     assert wait_until(grown, 10)
-    assert before.under_replicated == 0
+    assert before.out_of_sync == set()
     assert read_metadata(free_ports(1)[0]) is None
 
 
