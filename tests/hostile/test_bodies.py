@@ -140,7 +140,7 @@ async def test_metadata_that_was_accepted_can_be_read_for_ever(client: Client, m
 
 
 async def test_what_is_stored_is_what_was_checked(client: Client, target: Target) -> None:
-    """The store gets no byte that the gateway did not understand: no second field, no MiB that counts as a few bytes."""
+    """The store gets no byte that the gateway did not understand: no second field, no MiB that counts as nothing."""
     mine = Target(target.port, client.user, client.token)
     hidden = b'{"metadata": {"a": "%b"}, "title": "x", "metadata": {"b": %b}}' % (b"y" * 100_000, b" " * 100_000 + b"1")
     head = JSON + b"Content-Length: %d\r\n" % len(hidden)

@@ -75,7 +75,6 @@ async def test_no_header_gets_into_headers_or_logs(target: Target, header: str, 
         target.request(b"POST", b"chat", headers=lines + sent + b"Content-Length: %d\r\n" % len(body), body=body),
     ):
         answer = await target.exchange(request)
-        assert answer.raw.count(b"HTTP/1.1 ") == 1 or b"\r\n\r\n" in evil.encode()
         assert answer.status in {200, 400, 404, 415, 422}
         assert not {"x-evil", "set-cookie"} & answer.headers.keys()
         assert answer.headers["x-correlation-id"].encode() not in mine
