@@ -60,6 +60,10 @@ test-integration: install ## Against real brokers and a real PostgreSQL
 test-e2e: install ## The whole system, through its public API only
 	@$(BIN)/pytest tests/e2e
 
+.PHONY: test-hostile
+test-hostile: install ## Hostile input, slow clients, fuzzed decoders, Schemathesis (LOGUE_HOSTILE_SEED=n: other examples)
+	@$(BIN)/pytest tests/hostile
+
 .PHONY: bench
 bench: install ## What Logue adds to a direct call of the model
 	@$(BIN)/python -m tests.bench
@@ -77,6 +81,19 @@ lock: install ## Write requirements.lock anew from the pyproject.toml files
 	@$(UV) export --quiet --frozen --python $(BIN)/python --all-packages --all-groups --no-emit-workspace --no-header \
 		--output-file requirements.lock
 	@! grep -nE 'https?://' requirements.lock
+
+# Not part of `check`: it asks a database on the network, and what that says changes without any change here.
+PIP_AUDIT = $(UV) tool run --quiet --from 'pip-audit==2.10.1' pip-audit
+
+.PHONY: audit
+audit: install ## Known vulnerabilities of what requirements.lock pins (needs the network)
+	@found="$$($(PIP_AUDIT) --requirement requirements.lock --disable-pip --no-deps --progress-spinner off 2>&1)"; \
+		case "$$found" in \
+		*"could not be audited"*) echo "audit: the database of vulnerabilities does not answer here; nothing is known."; exit 2;; \
+		*"No known vulnerabilities found"*) echo "audit: no known vulnerabilities.";; \
+		*"known vulnerabilit"*) echo "$$found"; exit 1;; \
+		*) echo "$$found" | tail -3; echo "audit: pip-audit, or what it asks, cannot be reached from here."; exit 2;; \
+		esac
 
 .PHONY: install
 install: $(STAMP) ## Make .venv with everything in it (the other targets do this by themselves)
