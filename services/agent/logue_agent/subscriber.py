@@ -39,6 +39,10 @@ _POLL_MS = 200
 _COMMIT_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 2.0
 _RECONNECT_SECONDS = 1.0
+#: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.
+_COMMIT_ANYWAY_SECONDS = 10.0
+#: A member that cannot commit for so long connects anew. aiokafka has been seen to wait for a coordinator for ever.
+_CUT_OFF_SECONDS = 25.0
 #: A member learns by heartbeat that the group is rebalanced, and everybody waits for it.
 _HEARTBEAT_MS = 500
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
@@ -62,9 +66,12 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._progress = asyncio.Event()
         self._generation = 0
         self._committed: dict[TopicPartition, int] = {}
+        self._committed_at = 0.0
         self._paused_for_load = False
         #: The log lost its tail under this process: restore from its beginning.
         self._replay = False
+        #: Whether that ever happened.
+        self.has_reread = False
         self._draining = False
         self._stopping = False
 
@@ -123,6 +130,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         numbers = {tp.partition for tp in assigned if tp.topic == CHAT_REQUESTED}
         self._generation = self._consumer._coordinator.generation  # noqa: SLF001 (no public way; pinned by a test)
         self._committed.clear()
+        self._committed_at = time.monotonic()
         lost = set(self._owned) - numbers
         self._let_go(lost)
         for number, partition in self._owned.items():
@@ -207,7 +215,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 (the public way knows own topics only)
         check_co_partitioning({topic: len(cluster.partitions_for_topic(topic) or ()) for topic in CO_PARTITIONED})
         consumer.subscribe(CO_PARTITIONED, listener=self)
-        committed_at = time.monotonic()
+        committed_at = self._committed_at = time.monotonic()
         while not self._stopping:
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
             await self._take(batches)
@@ -217,14 +225,17 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 committed_at = time.monotonic()
                 self._notice_caught_up()
                 await self._commit()
+                if self._owned and committed_at - self._committed_at > _CUT_OFF_SECONDS:
+                    raise KafkaError(f"nothing could be committed for {_CUT_OFF_SECONDS:.0f} s")
 
     async def _take(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        # As of now: what is restored while this waits for something begins at positions of its own.
+        mine = {tp: self._owned.get(tp.partition) for tp in batches}
         self._give_back(batches)
         generation = self._generation
         # Requests first, so that what is said about them finds them.
         for tp in sorted(batches, key=lambda tp: tp.topic != CHAT_REQUESTED):
-            number = tp.partition
-            partition = self._owned.get(number)
+            partition = mine[tp]
             for record in batches[tp]:
                 if (
                     partition is None
@@ -238,11 +249,11 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                     actions = await self._unreadable(partition, record, error)
                 await self._lanes.perform(actions)
                 if partition.rewound:
-                    self._read_again(number)
+                    self._read_again(tp.partition)
 
     def _read_again(self, number: int) -> NoReturn:
         """Restore everything from the beginning of the log."""
-        self._replay = True
+        self._replay = self.has_reread = True
         raise KafkaError(f"partition {number} lost its tail; reading the log again from its beginning")
 
     def _give_back(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
@@ -311,6 +322,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             requested, positions = partition.commit_point()
             offsets[_tp(CHAT_REQUESTED, number)] = requested
             offsets.update({_tp(topic, number): offset for topic, offset in positions.items()})
+        if time.monotonic() - self._committed_at > _COMMIT_ANYWAY_SECONDS:
+            self._committed.clear()
         moved = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
         if not moved or self._consumer is None:
             return
@@ -320,6 +333,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             _log.info("commit_postponed", cause=type(error).__name__)
         else:
             self._committed.update(moved)
+            self._committed_at = time.monotonic()
 
     async def _leave(self) -> None:
         if self._restore is not None:

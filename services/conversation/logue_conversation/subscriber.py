@@ -33,6 +33,11 @@ _FETCH_WAIT_MS = 50
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
+_COMMIT_SECONDS = 5.0
+#: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.
+_COMMIT_ANYWAY_SECONDS = 10.0
+#: A member that cannot commit for so long connects anew. aiokafka has been seen to wait for a coordinator for ever.
+_CUT_OFF_SECONDS = 25.0
 #: How long the batch in hand may take once the process was asked to end.
 _STOP_SECONDS = 5.0
 #: Time to learn the position of a partition that has no record for us.
@@ -64,6 +69,7 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
         self._assert_at = 0.0
+        self._committed_at = 0.0
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         #: Polls that were taken to stay in the group while the store was away.
@@ -126,6 +132,7 @@ class Subscriber:
 
     def _joined(self) -> None:
         self._in_group = True
+        self._committed_at = asyncio.get_running_loop().time()
         # Whoever had the partitions meanwhile may have gone on, or the log may be another one.
         self._positioned.clear()
 
@@ -212,7 +219,10 @@ class Subscriber:
                 return
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
         self._positioned |= assigned
-        self._assert_at = asyncio.get_running_loop().time() + _ASSERT_SECONDS
+        now = asyncio.get_running_loop().time()
+        self._assert_at = now + _ASSERT_SECONDS
+        if now - self._committed_at > _COMMIT_ANYWAY_SECONDS:
+            await self._commit(consumer, positions)
 
     async def _commit(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
         mine = consumer.assignment()
@@ -220,10 +230,14 @@ class Subscriber:
         if not offsets:
             return
         try:
-            await commit(consumer, offsets)
-        except (KafkaError, IllegalStateError) as error:
+            await asyncio.wait_for(commit(consumer, offsets), _COMMIT_SECONDS)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
             # The partitions moved: whoever has them stores the same records again, which changes nothing.
             _log.info("commit_refused", cause=type(error).__name__)
+            if asyncio.get_running_loop().time() - self._committed_at > _CUT_OFF_SECONDS:
+                raise KafkaError(f"nothing could be committed for {_CUT_OFF_SECONDS:.0f} s") from error
+        else:
+            self._committed_at = asyncio.get_running_loop().time()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaConsumer
 from tests.integration.agent.rig import Rig, context_of, decided_context
 
 from logue_common.consumer import stop_consumer
+from logue_common.dead_letters import DeadLetters
 from logue_common.events import ReplyTo
 from logue_common.ids import new_id
-from logue_common.topics import CHAT_DLQ, CHAT_REQUESTED
+from logue_common.topics import CHAT_DLQ, CHAT_REPLIED, CHAT_REQUESTED
 
 
 async def test_a_turn_streams_its_text_and_ends_with_the_outcome_of_the_log(rig: Rig) -> None:
@@ -151,6 +152,30 @@ async def test_a_turn_decided_long_ago_is_not_answered_again(rig: Rig, hint: dic
         end = await rig.end_of(request)
     assert end.data["message"]["content"] == "the stored reply"
     assert "old {{tokens=9}}" not in await rig.model_calls()
+
+
+async def test_unreadable_records_on_the_way_do_not_confuse_a_takeover(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Burying takes its time, and partitions are restored meanwhile: what was fetched before that is read again."""
+    bury = DeadLetters.bury
+
+    async def slow(self: DeadLetters, *arguments: Any, **options: Any) -> None:
+        await asyncio.sleep(0.3)
+        await bury(self, *arguments, **options)
+
+    monkeypatch.setattr(DeadLetters, "bury", slow)
+    async with rig.agent():
+        asked = [await rig.ask("before {{tokens=2}}") for _ in range(24)]
+        for request in asked:
+            await rig.end_of(request)
+    for request in asked:
+        await rig.raw(CHAT_REPLIED, request.conversation_id, b"\x00")
+    async with rig.agent() as resources:
+        again = [await rig.ask("after {{tokens=2}}") for _ in range(6)]
+        for request in again:
+            assert (await rig.end_of(request, 20)).header.kind == "message.completed"
+        assert not resources.subscriber.has_reread
 
 
 async def test_a_failing_model_ends_the_turn_with_a_sentence(rig: Rig) -> None:
