@@ -16,7 +16,7 @@ from logue_common.internal import ContextMessage
 ROOT = "root"
 
 #: Bookkeeping per message, beside its text.
-_MESSAGE_OVERHEAD = 300
+_MESSAGE_OVERHEAD = 600
 
 
 @dataclass(slots=True)

@@ -24,8 +24,10 @@ SIDE_TOPICS = (CHAT_CANCELS, CHAT_PROGRESSED, CHAT_REPLIED)
 MAX_WAITING = 16
 #: Decided turns that are recognised when they are requested again: more than two minutes of full load on a partition.
 MAX_DECIDED = 4_000
-#: Of the latest of them the outcome is kept too; for the others the store is asked.
+#: Of the latest keyed ones the outcome is kept too; for the others the store is asked.
 MAX_OUTCOME_CHARACTERS = 2_000_000
+#: An outcome beside its text, as measured.
+_OUTCOME_OVERHEAD = 4_000
 
 
 @dataclass(slots=True)
@@ -237,17 +239,23 @@ class OwnedPartition:
         return [Attach(request, live=None)] if known.outcome is None else [End(request, known.outcome)]
 
     def _remember(self, request: ChatRequested, outcome: ChatReplied) -> None:
-        decided = _Decided(*_identity(request), outcome)
-        self._decided[request.turn_id] = decided
-        self._with_outcome.append(decided)
-        self._outcome_characters += _characters(outcome)
+        keyed = request.fingerprint is not None  # nobody can ask for another one again
+        decided = self._decided[request.turn_id] = _Decided(*_identity(request), outcome if keyed else None)
+        if keyed:
+            self._with_outcome.append(decided)
+            self._outcome_characters += _characters(outcome)
         while self._outcome_characters > MAX_OUTCOME_CHARACTERS:
-            oldest = self._with_outcome.popleft()
-            if oldest.outcome is not None:
-                self._outcome_characters -= _characters(oldest.outcome)
-                oldest.outcome = None
+            self._forget_outcome()
         if len(self._decided) > MAX_DECIDED:
-            self._decided.popitem(last=False)
+            _, oldest = self._decided.popitem(last=False)
+            if self._with_outcome and self._with_outcome[0] is oldest:
+                self._forget_outcome()
+
+    def _forget_outcome(self) -> None:
+        oldest = self._with_outcome.popleft()
+        if oldest.outcome is not None:
+            self._outcome_characters -= _characters(oldest.outcome)
+            oldest.outcome = None
 
     def _advance(self, topic: str, offset: int) -> bool:
         if offset < self.positions.get(topic, 0):
@@ -277,4 +285,4 @@ def _identity(request: ChatRequested) -> tuple[str, str, str | None]:
 
 
 def _characters(outcome: ChatReplied) -> int:
-    return len(outcome.message.content) if outcome.message is not None else 0
+    return _OUTCOME_OVERHEAD + (len(outcome.message.content) if outcome.message is not None else 0)

@@ -4,9 +4,11 @@ from typing import Any
 
 from tests.unit.agent.events import cancelled, conversation, replied, requested, started
 
+from logue_agent import partition
 from logue_agent.actions import Abandon, Attach, Decide, End, Queued, Refuse, Run, Stop
 from logue_agent.partition import MAX_WAITING, OwnedPartition
 from logue_agent.turn import TurnState
+from logue_agent.unmatched import GRACE_SECONDS
 from logue_common.events import ChatReplied, ChatRequested, ReplyTo
 from logue_common.topics import CHAT_CANCELS, CHAT_PROGRESSED, CHAT_REPLIED
 
@@ -265,7 +267,7 @@ def test_records_about_turns_long_finished_stop_holding_commits_back() -> None:
     owner = Owner()
     owner.reply(replied(requested("gone")))
     assert owner.partition.commit_point()[1][CHAT_REPLIED] == 0
-    owner.partition.caught_up(61.0)
+    owner.partition.caught_up(GRACE_SECONDS + 1)
     assert owner.partition.commit_point()[1][CHAT_REPLIED] == 1
 
 
@@ -276,3 +278,15 @@ def test_an_unreadable_request_does_not_hold_up_its_neighbours() -> None:
     assert owner.committable == 1
     assert [turn.state for turn in owner.partition.turns.values()] == [TurnState.RUNNING]
     assert conversation("a") == requested("1").conversation_id
+
+
+def test_what_is_remembered_of_decided_turns_is_bounded() -> None:
+    owner = Owner()
+    for number in range(partition.MAX_DECIDED + 500):
+        request = requested(str(number), fingerprint="same" if number % 2 else None)
+        owner.request(request)
+        owner.reply(replied(request))
+    assert len(owner.partition._decided) == partition.MAX_DECIDED
+    with_outcome = [turn for turn in owner.partition._decided.values() if turn.outcome is not None]
+    assert len(with_outcome) == len(owner.partition._with_outcome) <= partition.MAX_OUTCOME_CHARACTERS / 4000
+    assert all(turn.fingerprint == "same" for turn in with_outcome), "nobody can ask for another one again"
