@@ -153,7 +153,7 @@ def test_the_first_messages_replacement_has_no_parent() -> None:
 
 
 def test_the_least_recently_used_conversation_goes_first() -> None:
-    cache = ContextCache(1500)
+    cache = ContextCache(3000)
     put(cache, "a", "q", "r")
     put(cache, "b", "q", "r")
     cache.get(conversation("a"))
