@@ -30,10 +30,12 @@ OUTAGES: dict[str, Sequence[str]] = {
     "agents": ("agent-0", "agent-1"),
 }
 #: Before the outage, so that there are conversations that may go on; and after it.
-_CALM_SECONDS = 8.0
+_CALM_SECONDS = 4.0
 
 
-async def measure(stack: Stack, what: str, seconds: float, seed: int, users: int = 12) -> tuple[History, dict[str, Any]]:
+async def measure(
+    stack: Stack, what: str, seconds: float, seed: int, users: int = 12
+) -> tuple[History, dict[str, Any]]:
     """One outage under load; what the checker found is in the figures."""
     history = History(seed=seed)
     workload = Workload(
