@@ -54,7 +54,7 @@ async def test_no_address_gets_into_headers_or_logs(stack: Stack, target: Target
         path = place.replace("{}", quote(evil, safe="", errors="surrogatepass"))
         for method in (b"GET", b"POST", b"DELETE"):
             answer = await target.exchange(target.request(method, path.encode(), headers=b"Content-Length: 0\r\n"))
-            assert answer.raw.count(b"HTTP/1.1 ") == 1, path
+            assert b"\nHTTP/1.1" not in answer.raw, path
             found = answer.problem()
             assert found["status"] in {404, 405, 415, 422}, path
             assert not {"x-evil", "set-cookie"} & answer.headers.keys()

@@ -34,7 +34,7 @@ def test_every_check_of_schemathesis_passes(stack: Stack, tmp_path: Path) -> Non
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=280,
         check=False,
         env={**os.environ, "COLUMNS": "200"},
     )
