@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,7 +21,7 @@ async def test_conversations_pass_through(gateway: Gateway, store: FakeStore) ->
     path = f"/api/ann/conversations/{created.json()['id']}"
     assert (await client.get(path)).json() == created.json()
     assert (await client.patch(path, json={"archived": True, "title": None})).status_code == 200
-    assert store.bodies[-1] == b'{"archived":true,"title":null}'
+    assert json.loads(store.bodies[-1]) == {"archived": True, "title": None}
     assert (await client.get(f"{path}/messages?limit=5&order=desc&after_turn={new_id()}")).status_code == 200
     assert (await client.get("/api/ann/conversations?limit=100&cursor=a%2Bb%3D")).json()["items"] == []
     deleted = await client.delete(path)
