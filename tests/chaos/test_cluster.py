@@ -168,6 +168,7 @@ async def test_broker_that_is_cut_off_leaves_its_cluster_and_comes_back(cluster:
     await a_turn_is_answered_and_stored(client)
 
 
+@pytest.mark.optional
 async def test_clock_jump_is_seen_by_the_service_and_by_nobody_else(cluster: Cluster, client: Client) -> None:
     if problem := missing_for_clocks():
         pytest.skip(problem)
@@ -182,6 +183,7 @@ async def test_clock_jump_is_seen_by_the_service_and_by_nobody_else(cluster: Clu
         cluster.clock_jump("broker-1", 1)
 
 
+@pytest.mark.optional
 async def test_full_disk_is_felt_and_healed(cluster: Cluster, client: Client) -> None:
     if problem := missing_for_disk():
         pytest.skip(problem)
