@@ -84,6 +84,7 @@ async def test_every_changed_byte_of_an_event_id_is_noticed_or_harmless(client: 
     """The MAC proves whose turn it is; positions are the client's own business."""
     shown = await client.read("{{tokens=3}} hi")
     turn_id = shown.events[0].data["turn_id"]
+    await client.ended(turn_id)
     event_id = shown.events[1].id
     mac = event_id.rpartition(".")[2]
     for changed in _flipped(event_id):
