@@ -100,6 +100,38 @@ async def test_headers_of_the_gateway_cannot_be_sent_as_trailers(target: Target)
     assert (answer.status, answer.problem()["code"]) == (401, "unauthorized")
 
 
+_MIB = b"x" * 2**20
+
+
+async def _send_for_ever(writer: asyncio.StreamWriter) -> None:
+    for _ in range(200):
+        writer.write(_MIB)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("headers", "begin"),
+    [
+        (_TE, b"0\r\nX: "),
+        (_TE, b"1;"),
+        (_TE, b"fffffff\r\n"),
+        (b"Content-Length: 999999999\r\n", b""),
+    ],
+    ids=["trailer", "extension", "chunk", "body"],
+)
+async def test_nothing_goes_on_for_ever(stack: Stack, target: Target, headers: bytes, begin: bytes) -> None:
+    """Neither what is kept by the parser, nor what was answered with 413 long ago."""
+    before = resident_mib(stack)
+    sent = target.request(b"GET", b"/healthz", headers=headers) + begin
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    writer.write(sent)
+    with pytest.raises(ConnectionError):
+        await _send_for_ever(writer)
+    assert resident_mib(stack) < before + 50
+    writer.transport.abort()
+    reader.feed_eof()
+
+
 async def test_a_request_smuggled_in_a_body_is_body(target: Target) -> None:
     """What follows the end of a body by Content-Length is a request of its own, with credentials of its own."""
     smuggled = b"GET /api/%b/conversations HTTP/1.1\r\nHost: x\r\n\r\n" % target.user.encode()

@@ -23,6 +23,9 @@ from logue_common.ids import new_id
 #: Request line and headers. A token has up to 8 KiB; nothing else of that size is of use.
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
+#: Framing included: a mebibyte in chunks of one byte has six. What goes on after that is no body that anybody reads, or
+#: a trailer that never ends, which the parser would keep.
+MAX_BODY_BYTES_ON_WIRE = 8 * 1024 * 1024
 #: Requests that may wait behind the one that is being answered. Browsers and proxies send none ahead.
 MAX_PIPELINED = 8
 #: Files for everything but clients: Kafka, the other services, logs.
@@ -53,7 +56,6 @@ class BoundedHttp(HttpToolsProtocol):
         #: When the phase began, or the last answer ended.
         self._since = 0.0
         self._heads = 0
-        self._head_bytes = 0
         self._unfinished_bytes = 0
         self._refusal: tuple[str, str] | None = None
         self._is_refused = False
@@ -90,6 +92,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._unfinished_bytes += len(data)
             if self._unfinished_bytes > MAX_HEAD_BYTES:
                 self._refuse(*_HEAD_TOO_LARGE)
+        elif self._phase is _Phase.BODY and begun == 0 and phase is _Phase.BODY:
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > MAX_BODY_BYTES_ON_WIRE:
+                self._refuse("payload_too_large", "The body is far larger than anything that is read here. Send less.")
 
     # Parser callbacks; an exception ends the connection through send_400_response
 
@@ -98,34 +104,31 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
         self._phase, self._since = _Phase.HEAD, self.loop.time()
         self._heads += 1
-        self._head_bytes = self._unfinished_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request's target."""
-        self._count(len(url))
-        super().on_url(url)
+        self._unfinished_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; or a trailer, which is dropped: whoever checked the headers did not see it."""
-        if self._phase is _Phase.BODY:
-            return
-        self._count(len(name) + len(value))
-        if len(self.headers) >= MAX_HEADERS:
-            self._give_up(*_HEAD_TOO_LARGE)
-        super().on_header(name, value)
+        if self._phase is not _Phase.BODY:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
-        names = [name for name, _ in self.headers]
-        hosts = names.count(b"host")
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+        """The head is whole. Hot: one pass over it."""
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._give_up("bad_request", "No transfer coding but chunked is understood here.")
+        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._give_up(*_HEAD_TOO_LARGE)
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             self._give_up("bad_request", "Send one Host header.")  # RFC 9112, 3.2
-        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
-            self._give_up("bad_request", "No transfer coding but chunked is understood here.")
         if len(self.pipeline) >= MAX_PIPELINED:
             self._give_up("bad_request", "Wait for answers before you send more requests on one connection.")
         super().on_headers_complete()
         self._phase, self._since = _Phase.BODY, self.loop.time()
+        self._unfinished_bytes = 0
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -147,11 +150,6 @@ class BoundedHttp(HttpToolsProtocol):
         self.cycle.keep_alive = False
 
     # Bounds
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._give_up(*_HEAD_TOO_LARGE)
 
     def _give_up(self, code: str, detail: str) -> None:
         self._refusal = (code, detail)
