@@ -65,7 +65,7 @@ async def measure(
         "seconds": seconds,
         "back_after_seconds": round(back - (outage.ended or 0), 1),
         "answered_meanwhile": _between(history, outage.began + 1, outage.ended or 0, ended=True),
-        "accepted_meanwhile": _between(history, outage.began + 1, outage.ended or 0, ended=False),
+        "accepted_meanwhile": _between(history, outage.began, outage.ended or 0, ended=False),
         "violations": [f"{each.rule}: {each.turn}: {each.text}" for each in violations[:10]],
     }
     return history, found

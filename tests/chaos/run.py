@@ -20,6 +20,8 @@ from tests.chaos.history import History
 from tests.chaos.saboteur import Saboteur
 from tests.chaos.workload import Workload
 
+from logue_devstack.errors import DevstackError
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -54,8 +56,7 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None] = print) -> V
     say(f"chaos: seed {plan.seed}, {plan.seconds:.0f} s, {plan.users} users, {len(plan.names)} kinds of faults")
     choice = random.Random(plan.seed)
     names = faults.possible(plan.names, say)
-    cluster = Cluster(folder / "cluster", seed=plan.seed)
-    await asyncio.to_thread(cluster.start_all)
+    cluster = await asyncio.to_thread(_start, plan, folder / "cluster", say)
     try:
         history = History(seed=plan.seed)
         await _turmoil(plan, names, cluster, history, choice, say)
@@ -65,6 +66,19 @@ async def run(plan: Plan, folder: Path, say: Callable[[str], None] = print) -> V
     history.write(folder / "history.jsonl")
     violations = check(history)
     return Verdict(history, violations, figures(history, violations))
+
+
+def _start(plan: Plan, folder: Path, say: Callable[[str], None]) -> Cluster:
+    """A cluster takes thirty ports; when somebody else has taken one meanwhile, others may be free."""
+    cluster = Cluster(folder, seed=plan.seed)
+    try:
+        cluster.start_all()
+    except DevstackError as error:
+        say(f"chaos: starting once more: {str(error).splitlines()[0]}")
+        shutil.rmtree(folder)
+        cluster = Cluster(folder, seed=plan.seed)
+        cluster.start_all()
+    return cluster
 
 
 async def _turmoil(

@@ -23,6 +23,7 @@ async def test_a_hundred_messages_come_back_exactly_as_sent(client: Client) -> N
             reply = shown.ending.data
             assert shown.text == text
             assert reply["message"]["content"] == text
+            await client.ended(reply["turn_id"])  # a writer that was killed needs longer than `after_turn` waits
             stored = await client.messages(reply["conversation_id"], after_turn=reply["turn_id"])
             assert [message["content"] for message in stored] == [ECHO + text, text]
 
