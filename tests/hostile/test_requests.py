@@ -15,6 +15,7 @@ from tests.hostile.evil import BYTES, CONVERSATION, SECRET, TURN, attempt, chang
 
 from logue_common.errors import ProblemError
 from logue_common.ids import is_id
+from logue_conversation.api import bodies
 from logue_conversation.cursors import read_conversation_cursor, read_message_cursor
 from logue_gateway.api.conversations import _query
 from logue_gateway.api.requests import MAX_WAIT_SECONDS, idempotency_key, preferred_wait, read_body, wants_events
@@ -69,6 +70,13 @@ def test_a_body_is_valid_or_a_problem(model: Any, body: bytes) -> None:
         assert orjson.dumps(found.model_dump()), "what was accepted can be passed on"
     else:
         assert error.status == 400 or (error.status == 422 and error.problem.errors)
+
+
+@given(st.sampled_from([bodies.NewConversation, bodies.ConversationPatch]), BYTES | changed(_BODIES))
+def test_an_internal_body_is_valid_or_a_problem(model: Any, body: bytes) -> None:
+    """The conversation service does not rely on the gateway's checks."""
+    found, error = attempt(lambda: asyncio.run(bodies.read_body(request(body), model)), ProblemError)
+    assert found is not None or (error.status == 422 and error.problem.errors)
 
 
 @given(
