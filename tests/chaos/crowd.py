@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
 import httpx
@@ -53,13 +54,10 @@ class Crowd:
     async def _read_slowly(self, turn_id: str, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        try:
-            reader, writer = await self._open(turn_id, "")
-            while loop.time() < until and await asyncio.wait_for(reader.read(1), until - loop.time() + 0.1):
-                await asyncio.sleep(1)
-            writer.transport.abort()
-        except (OSError, TimeoutError):
-            pass  # being cut off is what such a client must expect
+        with contextlib.suppress(OSError, TimeoutError):  # being cut off is what such a client must expect
+            async with self._open(turn_id, "") as reader:
+                while loop.time() < until and await asyncio.wait_for(reader.read(1), until - loop.time() + 0.1):
+                    await asyncio.sleep(1)
 
     async def _follow(self, turn_id: str) -> None:
         shown = Shown()
@@ -79,9 +77,8 @@ class Crowd:
             self._note(turn_id, "one of a crowd was shown another text than its reply has")
 
     async def _follow_once(self, turn_id: str, shown: Shown) -> None:
-        reader, writer = await self._open(turn_id, shown.last_id)
-        try:
-            status = int((await reader.readline()).split()[1])
+        async with self._open(turn_id, shown.last_id) as reader:
+            status = int(((await reader.readline()).split() or [b"", b"0"])[1])
             while (await reader.readline()).strip():
                 pass
             if status != 200:
@@ -89,24 +86,27 @@ class Crowd:
             async for event in parse(_chunks(reader)):
                 if event.name:
                     shown.take(event)
-        finally:
-            writer.transport.abort()
 
-    async def _open(self, turn_id: str, last_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    @contextlib.asynccontextmanager
+    async def _open(self, turn_id: str, last_id: str) -> AsyncIterator[asyncio.StreamReader]:
         url = urlsplit(self._choice.choice(list(self._gateways())))
         reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=16 * 1024)
-        resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
-        writer.write(
-            f"GET /api/{_USER}/turns/{turn_id}/events HTTP/1.1\r\nHost: logue\r\n"
-            f"Authorization: Bearer {self._token}\r\n{resume}\r\n".encode()
-        )
-        return reader, writer
+        try:
+            resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
+            writer.write(
+                f"GET /api/{_USER}/turns/{turn_id}/events HTTP/1.1\r\nHost: logue\r\n"
+                f"Authorization: Bearer {self._token}\r\n{resume}\r\n".encode()
+            )
+            yield reader
+        finally:
+            writer.transport.abort()
+            writer.close()
 
     def _note(self, turn_id: str, text: str) -> None:
         self._history.add(Oddity(_USER, turn_id, self._history.now(), text))
 
 
-async def _chunks(reader: asyncio.StreamReader):
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     """The body of a chunked response."""
     while size := int((await reader.readline()).strip() or b"0", 16):
         yield await reader.readexactly(size)
