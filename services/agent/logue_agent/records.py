@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from logue_agent.actions import Action
 from logue_agent.partition import OwnedPartition
+from logue_common import topics
 from logue_common.events import (
     AttemptStarted,
     ChatCancelRequested,
@@ -18,18 +19,17 @@ from logue_common.events import (
     decode,
     legible_ids,
 )
-from logue_common.topics import CHAT_CANCELS, CHAT_PROGRESSED, CHAT_REQUESTED
 
 
 def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
     """Hand one record to its partition. Raises UnreadableRecordError."""
     now = time.monotonic()
     match record.topic:
-        case topic if topic == CHAT_REQUESTED:
+        case topics.CHAT_REQUESTED:
             return partition.requested(record.offset, decode(ChatRequested, record.value))
-        case topic if topic == CHAT_CANCELS:
+        case topics.CHAT_CANCELS:
             return partition.cancel_requested(record.offset, decode(ChatCancelRequested, record.value), now)
-        case topic if topic == CHAT_PROGRESSED:
+        case topics.CHAT_PROGRESSED:
             return partition.attempt_started(record.offset, decode(AttemptStarted, record.value), now)
         case _:
             return partition.replied(record.offset, decode(ChatReplied, record.value), now)
@@ -37,7 +37,7 @@ def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
 
 def legible_request(record: ConsumerRecord) -> ChatRequested | None:
     """Of an unreadable request as much as it takes to fail its turn; None when its ids cannot be read."""
-    ids = legible_ids(record.value) if record.topic == CHAT_REQUESTED else None
+    ids = legible_ids(record.value) if record.topic == topics.CHAT_REQUESTED else None
     if ids is None:
         return None
     return ChatRequested(

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from tests.integration.agent.rig import Rig, context_of, decided_context
 
+from logue_agent import subscriber
 from logue_common.consumer import stop_consumer
 from logue_common.dead_letters import DeadLetters
 from logue_common.events import ReplyTo
@@ -176,6 +177,23 @@ async def test_unreadable_records_on_the_way_do_not_confuse_a_takeover(
         for request in again:
             assert (await rig.end_of(request, 20)).header.kind == "message.completed"
         assert not resources.subscriber.has_reread
+
+
+async def test_a_member_that_cannot_commit_connects_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the client waits for a coordinator for ever: the group has long gone on without it."""
+    commits = subscriber.commit
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(subscriber, "_CUT_OFF_SECONDS", 1.0)
+    async with rig.agent() as resources:
+        first = resources.subscriber._consumer
+        monkeypatch.setattr(subscriber, "commit", never)
+        await rig.end_of(await rig.ask("before {{tokens=2}}"))
+        await rig.until(lambda: resources.subscriber._consumer not in (first, None), 30)
+        monkeypatch.setattr(subscriber, "commit", commits)
+        await rig.end_of(await rig.ask("after {{tokens=2}}"), 30)
 
 
 async def test_a_failing_model_ends_the_turn_with_a_sentence(rig: Rig) -> None:
