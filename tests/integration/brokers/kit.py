@@ -16,20 +16,34 @@ from aiokafka.structs import ConsumerRecord
 
 from logue_common.consumer import commit, pace_fetches, stop_consumer
 from logue_common.ids import new_id
+from logue_common.settings import METADATA_MAX_AGE_MS
 
 
 async def create_topics(bootstrap: str, count: int = 1, partitions: int = 1, **configs: str) -> list[str]:
     """New topics with names of their own."""
+    names = [f"test.{new_id()}" for _ in range(count)]
+    await create_named(bootstrap, names, partitions, **configs)
+    return names
+
+
+async def create_named(bootstrap: str, names: Sequence[str], partitions: int = 1, **configs: str) -> None:
+    """New topics; returns when the broker tells of them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        names = [f"test.{new_id()}" for _ in range(count)]
         topics = [NewTopic(name, partitions, 1, topic_configs=configs) for name in names]
         response = await admin.create_topics(topics)
-        assert [error[1] for error in response.topic_errors] == [0] * count
-        return names
+        assert [error[1] for error in response.topic_errors] == [0] * len(names)
+        await _known(admin, names)
     finally:
         await admin.close()
+
+
+async def _known(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> None:
+    """Wait until the broker tells of `topics`. The controller may say that they exist before the broker knows them."""
+    async with asyncio.timeout(20):
+        while any(found["error_code"] for found in await admin.describe_topics(list(topics))):
+            await asyncio.sleep(0.02)
 
 
 async def create_topic(bootstrap: str, partitions: int = 1, **configs: str) -> str:
@@ -120,6 +134,7 @@ class Member(ConsumerRebalanceListener):
             fetch_max_wait_ms=50,
             session_timeout_ms=6_000,
             heartbeat_interval_ms=500,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             partition_assignment_strategy=(RangePartitionAssignor,),
             **options,
         )

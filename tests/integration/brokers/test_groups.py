@@ -15,10 +15,21 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata
-from tests.integration.brokers.kit import Member, consuming, create_topic, create_topics, expel, produce, take, until
+from tests.integration.brokers.kit import (
+    Member,
+    consuming,
+    create_named,
+    create_topic,
+    create_topics,
+    expel,
+    produce,
+    take,
+    until,
+)
 
 from logue_common.consumer import commit
 from logue_common.ids import new_id
+from logue_common.settings import METADATA_MAX_AGE_MS
 
 PARTITIONS = 6
 
@@ -258,6 +269,21 @@ async def test_the_commit_of_an_earlier_generation_is_refused(broker: str, tmp_p
             await commit(one.consumer, {tp: 9})
         await until(lambda: len(one.generations) >= 2, 10)
         assert await one.consumer.committed(tp) == 5
+
+
+async def test_a_member_that_was_there_before_its_topics_finds_them(
+    broker: str, request: pytest.FixtureRequest
+) -> None:
+    """Services may start before their topics are made, and a broker may hear of a topic after its creator did.
+
+    The stand-in deviates: it makes a topic of whatever is asked for, so nobody can be there before.
+    """
+    names = [f"test.{new_id()}" for _ in range(2)]
+    async with Member(broker, f"group-{new_id()}", names) as member:
+        await until(lambda: bool(member.generations))
+        if _is_apache(request):
+            await create_named(broker, names)
+        await until(lambda: _settled([member], 1), METADATA_MAX_AGE_MS / 1000 + 10)
 
 
 async def test_many_members_come_and_go(broker: str) -> None:
