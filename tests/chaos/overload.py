@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from tests.bench.calls import Logue
-from tests.bench.measure import summary
+from tests.bench.measure import CpuClock, summary
+from tests.bench.wire import Exchange, WireClient
 
 from logue_devstack.stack import Stack
 
@@ -58,40 +59,56 @@ class Outcome:
         return [a.error for a in self.arrivals if a.error]
 
 
-async def capacity(stack: Stack, http: aiohttp.ClientSession, seconds: float = 8.0) -> float:
-    """Turns a second when there is always something to do."""
-    answered = 0
-    until = time.monotonic() + seconds
+class Generator:
+    """Users who ask the gateways of a stack in turn."""
 
-    async def user(number: int) -> None:
+    def __init__(self, stack: Stack, users: int = 500) -> None:
+        self._clients = [WireClient("127.0.0.1", port) for port in stack.ports.gateways]
+        names = [f"load-{number}" for number in range(users)]
+        self._questions = [self._clients[0].question(name, stack.token(name), _QUESTION) for name in names]
+
+    async def ask(self, number: int) -> Exchange:
+        """Request `number`: of that user, at that gateway."""
+        client = self._clients[number % len(self._clients)]
+        return await client.ask(self._questions[number % len(self._questions)])
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+async def capacity(generator: Generator, seconds: float = 8.0) -> float:
+    """Turns a second when there is always something to do."""
+    answered, numbers = 0, itertools.count()
+    began = time.monotonic()
+
+    async def user() -> None:
         nonlocal answered
-        client = _client(stack, http, number)
-        while time.monotonic() < until:
-            answer = await client.ask(_QUESTION, None)
-            answered += not answer.error
-            if answer.error:
+        while time.monotonic() < began + seconds:
+            exchange = await generator.ask(next(numbers))
+            answered += exchange.is_answered
+            if not exchange.is_answered:
                 await asyncio.sleep(0.05)
 
-    began = time.monotonic()
-    await asyncio.gather(*(user(number) for number in range(_SATURATING)))
+    await asyncio.gather(*(user() for _ in range(_SATURATING)))
     return answered / (time.monotonic() - began)
 
 
-async def offer(stack: Stack, http: aiohttp.ClientSession, rate: float, seconds: float) -> Outcome:
+async def offer(stack: Stack, generator: Generator, rate: float, seconds: float) -> Outcome:
     """`rate` requests a second, evenly, for so long; returns when all are answered."""
-    outcome, began, running = Outcome(), time.monotonic(), set[asyncio.Task[None]]()
+    outcome, began, running = Outcome(), time.perf_counter(), set[asyncio.Task[None]]()
     measured = 0.0
 
     async def ask(arrival: Arrival, number: int) -> None:
-        late = time.monotonic() - began - arrival.due
-        answer = await _client(stack, http, number % 500).ask(_QUESTION, None)
-        arrival.first = late + answer.first_ms / 1000
-        arrival.refused = answer.error.startswith(("503", "429"))
-        arrival.error = "" if arrival.refused else answer.error
+        exchange = await generator.ask(number)
+        arrival.first = exchange.first_at - began - arrival.due
+        arrival.refused = exchange.status in (429, 503)
+        if not arrival.refused and not exchange.is_answered:
+            arrival.error = exchange.error or f"status {exchange.status}, not complete"
 
     for number in range(round(rate * seconds)):
         arrival = Arrival(number / rate)
-        if (wait := began + arrival.due - time.monotonic()) > 0:
+        if (wait := began + arrival.due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
         outcome.arrivals.append(arrival)
         task = asyncio.create_task(ask(arrival, number))
@@ -106,13 +123,18 @@ async def offer(stack: Stack, http: aiohttp.ClientSession, rate: float, seconds:
 
 async def measure(stack: Stack, seconds: float, times: float = 3.0) -> dict[str, Any]:
     """Saturating load, `times` as much, and less again; in a form for JSON."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-    async with aiohttp.ClientSession(connector=connector) as http:
-        await offer(stack, http, 10, 3)
-        saturating = await capacity(stack, http)
+    generator = Generator(stack)
+    clock = CpuClock({name: child.id.pid for name in stack.names if (child := stack.server(name).child)})
+    try:
+        await offer(stack, generator, 10, 3)
+        saturating = await capacity(generator)
         await asyncio.sleep(6)
-        over = await offer(stack, http, saturating * times, seconds)
-        after = await offer(stack, http, saturating * _AFTERWARDS, RECOVERY_SECONDS * 2)
+        before = clock.read()
+        over = await offer(stack, generator, saturating * times, seconds)
+        cpu = clock.since(before)
+        after = await offer(stack, generator, saturating * _AFTERWARDS, RECOVERY_SECONDS * 2)
+    finally:
+        generator.close()
     memory = {
         name: {"first": over.memory[0][name], "highest": max(each[name] for each in over.memory)}
         for name in over.memory[0]
@@ -125,26 +147,19 @@ async def measure(stack: Stack, seconds: float, times: float = 3.0) -> dict[str,
         "accepted": len(accepted),
         "accepted_per_second": round(len(accepted) / seconds, 1),
         "refused": over.refused(),
-        "errors": over.errors[:3],
+        "errors": len(over.errors),
+        "kinds_of_errors": Counter(over.errors).most_common(5),
         "first_text_ms": summary([first * 1000 for first in accepted]),
         "first_text_ms_after_10_s": summary([first * 1000 for first in over.accepted(10.0)]),
+        "cores_used": {name: round(used / seconds, 2) for name, used in cpu.items()},
         "memory_mib": memory,
         "afterwards": {
             "refused_after_10_s": after.refused(RECOVERY_SECONDS),
-            "errors": after.errors[:3],
+            "errors": len(after.errors),
+            "kinds_of_errors": Counter(after.errors).most_common(5),
             "first_text_ms_after_10_s": summary([first * 1000 for first in after.accepted(RECOVERY_SECONDS)]),
         },
     }
-
-
-def _client(stack: Stack, http: aiohttp.ClientSession, number: int) -> Logue:
-    user = f"load-{number}"
-    if user not in _tokens:
-        _tokens[user] = stack.token(user)
-    return Logue(http, stack.gateway_urls[number % len(stack.gateway_urls)], user, _tokens[user])
-
-
-_tokens: dict[str, str] = {}
 
 
 def _resident_mib(stack: Stack, name: str) -> float:

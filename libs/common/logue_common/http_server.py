@@ -48,6 +48,9 @@ class BoundedHttp(HttpToolsProtocol):
     body_seconds = 30.0
     #: A client that takes nothing of what waits for it for so long is cut off.
     stall_seconds = 30.0
+    #: A connection without a request is kept for longer than clients and proxies keep theirs (httpx 5 s, aiohttp 15 s,
+    #: nginx and AWS 60 s): whoever closes first must not be the one that a request is being sent to.
+    idle_seconds = 75.0
     check_seconds = 5.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -87,7 +90,11 @@ class BoundedHttp(HttpToolsProtocol):
         phase, heads = self._phase, self._heads
         super().data_received(data)
         begun = self._heads - heads
-        if self._phase is _Phase.HEAD and (begun == 0 or (begun == 1 and phase is _Phase.BETWEEN)):
+        if self._phase is _Phase.BETWEEN and phase is _Phase.BETWEEN and not self._is_busy():
+            # Line ends before a request; uvicorn has stopped its own clock for them.
+            self._phase, self._since = _Phase.HEAD, self.loop.time()
+            self._unfinished_bytes = len(data)
+        elif self._phase is _Phase.HEAD and (begun == 0 or (begun == 1 and phase is _Phase.BETWEEN)):
             # All of `data` is head. A header that does not end yet is in the parser's memory only: count what it got.
             self._unfinished_bytes += len(data)
             if self._unfinished_bytes > MAX_HEAD_BYTES:
@@ -164,7 +171,7 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing() and not self.flow.read_paused:
             waited = now - self._since
             if self._phase is _Phase.BETWEEN:
-                if waited > self.head_seconds and not self._is_busy():
+                if waited > (self.idle_seconds if self._heads else self.head_seconds) and not self._is_busy():
                     self.transport.close()
             elif waited > (self.head_seconds if self._phase is _Phase.HEAD else self.body_seconds):
                 self._refuse("request_timeout", "The request took too long to arrive. Send it again.")

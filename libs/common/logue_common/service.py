@@ -5,6 +5,7 @@ bounded shutdown.
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Callable
@@ -18,20 +19,38 @@ from logue_common.http_server import BoundedHttp
 GRACEFUL_SHUTDOWN_SECONDS = 10
 #: Exit code of a process whose start failed (uvicorn's own).
 STARTUP_FAILED = 3
+#: Young objects before the collector looks at them; then every tenth time at the older ones, too (Python: 700, 10, 10).
+_COLLECT_AT = (2_000, 10, 10)
 
 
 class Server(uvicorn.Server):
-    """Calls `on_stop` when it begins to shut down: before it waits for connections, which streams keep open."""
+    """Keeps the collector off what was there at the start, and calls `on_stop` when it begins to shut down: before it
+    waits for connections, which streams keep open.
+    """
 
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Part of uvicorn's life cycle."""
+        await super().startup(sockets)
+        _spare_what_stays()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Part of uvicorn's life cycle."""
         if self._on_stop is not None:
             self._on_stop()
         await super().shutdown(sockets)
+
+
+def _spare_what_stays() -> None:
+    """Modules, classes and routes never go. A full collection that goes through them stops everything for 0.2 s, and
+    came every five seconds under load.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AT)
 
 
 def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
@@ -46,6 +65,7 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=int(BoundedHttp.idle_seconds),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )
 

@@ -21,6 +21,7 @@ from logue_agent.subscriber import Subscriber
 from logue_common.clock import Clock, utc_now
 from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError
+from logue_common.loop_delay import LoopDelay
 from logue_common.producer import Producer
 
 _log = structlog.get_logger(__name__)
@@ -49,19 +50,24 @@ async def open_resources(settings: AgentSettings, clock: Clock = utc_now) -> Asy
         settings.conversation_url, settings.internal_token.get_secret_value(), settings.agent_context_wait_seconds
     )
     cache = ContextCache(settings.agent_cache_characters)
-    runner = Runner(settings, frames=frames, events=events, model=model, store=store, cache=cache, clock=clock)
+    delay = LoopDelay()
+    runner = Runner(
+        settings, frames=frames, events=events, model=model, store=store, cache=cache, clock=clock, delay=delay
+    )
     dead_letters = DeadLetters(Producer(options, client_id="logue-agent-dlq"), consumer="agent")
     subscriber = Subscriber(settings, Lanes(runner, frames, cache, clock), cache, dead_letters)
     consuming = asyncio.create_task(subscriber.run(), name="subscriber")
     consuming.add_done_callback(_end_process_on_failure)
     checkpoints = asyncio.create_task(runner.checkpoint_forever(), name="checkpoints")
     checkpoints.add_done_callback(_end_process_on_failure)
+    measuring = asyncio.create_task(delay.run(), name="loop-delay")
     try:
         yield Resources(settings, frames, events, subscriber)
     finally:
         await subscriber.stop()
         checkpoints.cancel()
-        await asyncio.gather(consuming, checkpoints, return_exceptions=True)
+        measuring.cancel()
+        await asyncio.gather(consuming, checkpoints, measuring, return_exceptions=True)
         await asyncio.gather(frames.close(), events.close(), dead_letters.close(), model.close(), store.close())
 
 

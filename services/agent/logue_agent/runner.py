@@ -21,6 +21,7 @@ from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
 from logue_common.events import AttemptStarted, ChatReplied, Event, encode, event_headers
 from logue_common.internal import StoredTurn, TurnContext
+from logue_common.loop_delay import LoopDelay
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED
 
@@ -30,6 +31,9 @@ SOURCE = "agent"
 #: A live turn shows its text so far this often; readers that come late look at most 10 s back.
 CHECKPOINT_SECONDS = 4.0
 _RESEND_SECONDS = 0.5
+#: What the agent itself adds to a model's first text, in rounds of its event loop (counted with a loop that was kept
+#: busy). Otherwise an agent with too much to do would look like a slow model.
+_ROUNDS_OF_A_CALL = 3
 #: A request that is older may have been decided before this lane knew of it; shorter than lanes remember keyed ones.
 _FRESH = timedelta(seconds=60)
 
@@ -47,6 +51,7 @@ class Runner:
         store: Store,
         cache: ContextCache,
         clock: Clock,
+        delay: LoopDelay,
     ) -> None:
         self._settings = settings
         self._frames = frames
@@ -55,6 +60,7 @@ class Runner:
         self._store = store
         self._cache = cache
         self._clock = clock
+        self._delay = delay
         self._slots = asyncio.Semaphore(settings.agent_concurrency)
         self._streaming: set[FrameWriter] = set()
 
@@ -124,7 +130,8 @@ class Runner:
             async def say(piece: str) -> None:
                 if progress.first_token_at is None:
                     progress.first_token_at = self._clock()
-                    writer.model_ms = int((time.monotonic() - asked_at) * 1000)
+                    waited = time.monotonic() - asked_at - _ROUNDS_OF_A_CALL * self._delay.seconds
+                    writer.model_ms = int(max(0.0, waited) * 1000)
                     metrics.FIRST_TOKEN.observe((progress.first_token_at - request.requested_at).total_seconds())
                 await writer.say(piece)
 

@@ -30,7 +30,7 @@ CALM_SECONDS = 5.0
 #: Whoever waits longer has lost its frames, or its agent.
 FORGOTTEN_SECONDS = 60.0
 MIN_LIMIT = 2.0
-_DECREASE = 0.9
+_DECREASE, _MAX_DECREASE = 0.9, 0.5
 #: Half of the turns are faster than this share of the allowed time, so that nearly all keep it.
 _AIM = 0.4
 _INCREASE = 0.05
@@ -58,6 +58,7 @@ class OverloadGuard:
         self._too_long_since: float | None = None
         self._changed_at = 0.0
         self._peak = 0.0
+        self._limited_at = float("-inf")
         self._refused_at = float("-inf")
         self._refused = 0
 
@@ -109,7 +110,10 @@ class OverloadGuard:
         metrics.TURNS_AHEAD.set(len(self._waiting))
         while self._samples and self._samples[0].at < now - WINDOW_SECONDS:
             self._samples.popleft()
-        self._peak = max(self._throughput(), self._peak * _PEAK_KEPT)
+        self._peak *= _PEAK_KEPT
+        if self._samples and self._samples[0].began >= self._limited_at:
+            # What had piled up before the limit comes out faster than anything could go on to.
+            self._peak = max(self._throughput(), self._peak)
         known = len(self._samples) >= MIN_SAMPLES
         # A quarter is faster: what is slow is not some partition, some agent or some context.
         too_long = known and quantiles((sample.added for sample in self._samples), n=4)[0] > self._max_added
@@ -121,7 +125,7 @@ class OverloadGuard:
             self._adapt(self._limit, now, too_long=too_long)
         elif self._is_overloaded(now):
             self._limit = self._floor()
-            self._refused_at = self._changed_at = now
+            self._refused_at = self._changed_at = self._limited_at = now
             self._refused = 0
 
     def _is_overloaded(self, now: float) -> bool:
@@ -133,13 +137,15 @@ class OverloadGuard:
     def _adapt(self, limit: float, now: float, *, too_long: bool) -> None:
         if not too_long and now - self._refused_at > CALM_SECONDS:
             self._limit = None
+            self._limited_at = float("-inf")
             return
         # Once per round trip: what was asked before the last change says nothing about it.
         latest = [sample.added for sample in self._samples if sample.began > self._changed_at]
         if len(latest) < MIN_SAMPLES:
             return
-        if median(latest) > self._max_added * _AIM:
-            self._limit = max(self._floor(), limit * _DECREASE)
+        aim, typical = self._max_added * _AIM, median(latest)
+        if typical > aim:
+            self._limit = max(self._floor(), limit * max(_MAX_DECREASE, min(_DECREASE, aim / typical)))
         elif self._refused:
             self._limit = limit + max(1.0, limit * _INCREASE)
         self._changed_at = now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -26,6 +27,7 @@ class _Short(BoundedHttp):
     head_seconds = 0.3
     body_seconds = 0.4
     stall_seconds = 0.5
+    idle_seconds = 1.0
     check_seconds = 0.05
 
 
@@ -191,6 +193,26 @@ async def test_a_kept_connection_has_its_time_anew_for_each_request(connect: Con
         writer.write(_GET)
         assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200 ")
         await asyncio.sleep(0.1)
+
+
+async def test_a_kept_connection_may_rest_for_longer_than_clients_keep_theirs(connect: Connect) -> None:
+    """Or a request may meet the end of its connection, and its client cannot know what became of it."""
+    reader, writer = await connect()
+    writer.write(_GET)
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    await asyncio.sleep(2 * _Short.head_seconds)
+    writer.write(_GET)
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    began = time.monotonic()
+    assert await _rest(reader) == b""
+    assert time.monotonic() - began > 0.9 * _Short.idle_seconds
+
+
+def test_connections_rest_for_longer_than_proxies_keep_theirs() -> None:
+    """nginx and AWS keep a connection without requests for 60 s."""
+    settings = config(None, host="127.0.0.1", port=0)
+    assert settings.timeout_keep_alive > 60
+    assert BoundedHttp.idle_seconds >= settings.timeout_keep_alive
 
 
 async def test_trailers_do_not_become_headers(connect: Connect, app: App) -> None:
