@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bench.arrivals import arrivals
 from tests.bench.measure import CpuClock, summary
 from tests.bench.wire import Exchange, WireClient
 
@@ -96,7 +97,7 @@ async def capacity(generator: Generator, seconds: float = 8.0) -> float:
 
 async def offer(stack: Stack, generator: Generator, rate: float, seconds: float) -> Outcome:
     """`rate` requests a second, evenly, for so long; returns when all are answered."""
-    outcome, began, running = Outcome(), time.perf_counter(), set[asyncio.Task[None]]()
+    outcome, began = Outcome(), time.perf_counter()
     measured = 0.0
 
     async def ask(arrival: Arrival, number: int) -> None:
@@ -106,18 +107,14 @@ async def offer(stack: Stack, generator: Generator, rate: float, seconds: float)
         if not arrival.refused and not exchange.is_answered:
             arrival.error = exchange.error or f"status {exchange.status}, not complete"
 
-    for number in range(round(rate * seconds)):
-        arrival = Arrival(number / rate)
-        if (wait := began + arrival.due - time.perf_counter()) > 0:
-            await asyncio.sleep(wait)
-        outcome.arrivals.append(arrival)
-        task = asyncio.create_task(ask(arrival, number))
-        running.add(task)
-        task.add_done_callback(running.discard)
-        if arrival.due >= measured:
-            measured += 1.0
-            outcome.memory.append({name: _resident_mib(stack, name) for name in ("gateway-0", "agent-0")})
-    await asyncio.gather(*running)
+    async with asyncio.TaskGroup() as group:
+        async for due in arrivals(rate, seconds):
+            arrival = Arrival(due - began)
+            outcome.arrivals.append(arrival)
+            group.create_task(ask(arrival, len(outcome.arrivals)))
+            if arrival.due >= measured:
+                measured += 1.0
+                outcome.memory.append({name: _resident_mib(stack, name) for name in ("gateway-0", "agent-0")})
     return outcome
 
 

@@ -14,12 +14,14 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
 
 import aiohttp
+from tests.bench.arrivals import arrivals
 from tests.bench.calls import Logue
 
 from logue_devstack.stack import Stack
@@ -52,21 +54,14 @@ class Soak:
 
     async def run(self, rate: float, seconds: float, sample_seconds: float) -> None:
         """`rate` turns a second for so long; a sample every `sample_seconds`."""
-        began, running = time.monotonic(), set[asyncio.Task[None]]()
+        began, users = time.perf_counter(), itertools.cycle(range(_USERS))
         sampled = 0.0
-        for number in itertools.count():
-            due = number / rate
-            if due >= seconds:
-                break
-            if (wait := began + due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
-            task = asyncio.create_task(self._turn(number % _USERS))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            if due >= sampled:
-                sampled += sample_seconds
-                await self._sample(due)
-        await asyncio.gather(*running)
+        async with asyncio.TaskGroup() as group:
+            async for due in arrivals(rate, seconds):
+                group.create_task(self._turn(next(users)))
+                if due - began >= sampled:
+                    sampled += sample_seconds
+                    await self._sample(due - began)
 
     async def _turn(self, user: int) -> None:
         if self._turns[user] % _TURNS_OF_A_CONVERSATION == 0:
@@ -118,6 +113,7 @@ class Soak:
         return {
             "turns": self.turns,
             "errors": len(self.errors),
+            "kinds_of_errors": Counter(error[:80] for error in self.errors).most_common(5),
             "slopes_per_hour": {
                 name: {w: round(s, 2) for w, s in each.items()} for name, each in self.slopes().items()
             },

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 _log = structlog.get_logger(__name__)
 
@@ -24,6 +26,11 @@ _QUICK_SECONDS = 0.005
 _MIN_PAUSE_SECONDS = 0.001
 _MAX_PAUSE_SECONDS = 0.005
 _PAUSE_PER_IDLE_SECOND = 0.01
+
+#: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.
+COMMIT_ANYWAY_SECONDS = 10.0
+#: A member that cannot commit for so long connects anew.
+CUT_OFF_SECONDS = 25.0
 
 
 def pace_fetches(consumer: AIOKafkaConsumer) -> None:
@@ -72,6 +79,27 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, An
         coordinator.commits_in_flight -= 1
         if not coordinator.commits_in_flight:
             coordinator.__dict__.pop("reset_generation", None)
+
+
+class CommitWatch:
+    """Notices a member that its group has lost; aiokafka has been seen to wait for a coordinator for ever."""
+
+    def __init__(self) -> None:
+        self._committed_at = time.monotonic()
+
+    def committed(self) -> None:
+        """The group took a commit, or this member in."""
+        self._committed_at = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """True when something should be committed although nothing moved."""
+        return time.monotonic() - self._committed_at > COMMIT_ANYWAY_SECONDS
+
+    def require_member(self) -> None:
+        """Raises KafkaError, which makes its caller connect anew, when nothing could be committed for too long."""
+        if time.monotonic() - self._committed_at > CUT_OFF_SECONDS:
+            raise KafkaError(f"nothing could be committed for {CUT_OFF_SECONDS:.0f} s")
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

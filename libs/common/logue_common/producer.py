@@ -159,7 +159,6 @@ class Producer:
                     linger_ms=0,
                     max_batch_size=_BATCH_BYTES,
                     max_request_size=MAX_RECORD_BYTES,
-                    request_timeout_ms=10_000,
                 )
                 try:
                     await producer.start()

@@ -12,6 +12,11 @@ from logue_common.errors import StartupError
 #: Seen once, after a broker went away twice in a row: a heartbeat that waited in aiokafka's `force_metadata_update` for
 #: minutes. The cause is not proven; the regular update, by default every five minutes, would have ended the wait.
 METADATA_MAX_AGE_MS = 5_000
+#: A broker that does not answer is taken for gone after so long (aiokafka's default is 40 s). A JoinGroup may rightly
+#: wait for a whole session, so sessions are shorter.
+REQUEST_TIMEOUT_MS = 10_000
+#: A member that is silent for so long loses its partitions.
+SESSION_SECONDS = 6.0
 
 
 class LogueSettings(BaseSettings):
@@ -43,7 +48,11 @@ class KafkaSettings(LogueSettings):
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes."""
-        return {"bootstrap_servers": self.kafka_bootstrap, "metadata_max_age_ms": METADATA_MAX_AGE_MS}
+        return {
+            "bootstrap_servers": self.kafka_bootstrap,
+            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        }
 
 
 class TopicSettings(LogueSettings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from logue_common.settings import InternalApiSettings, KafkaSettings
+from logue_common.settings import SESSION_SECONDS, InternalApiSettings, KafkaSettings
 
 
 class AgentSettings(KafkaSettings, InternalApiSettings):
@@ -25,6 +25,6 @@ class AgentSettings(KafkaSettings, InternalApiSettings):
     agent_turn_expiry_seconds: float = Field(default=3600.0, gt=0)
     agent_drain_seconds: float = Field(default=20.0, ge=0)
     #: How soon the group takes over from a dead agent. Brokers accept no less than 6 s unless told to.
-    agent_session_seconds: float = Field(default=6.0, ge=1)
+    agent_session_seconds: float = Field(default=SESSION_SECONDS, ge=1)
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr = Field(default=SecretStr("none"), validation_alias="OPENAI_API_KEY")

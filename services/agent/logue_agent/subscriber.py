@@ -27,7 +27,7 @@ from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
 from logue_agent.records import accept, legible_request
 from logue_agent.settings import AgentSettings
-from logue_common.consumer import commit, pace_fetches, stop_consumer
+from logue_common.consumer import CommitWatch, commit, pace_fetches, stop_consumer
 from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError, UnreadableRecordError, problem
 from logue_common.topics import CHAT_REQUESTED, CO_PARTITIONED, MAX_RECORD_BYTES, check_co_partitioning
@@ -39,12 +39,10 @@ _POLL_MS = 200
 _COMMIT_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 2.0
 _RECONNECT_SECONDS = 1.0
-#: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.
-_COMMIT_ANYWAY_SECONDS = 10.0
-#: A member that cannot commit for so long connects anew. aiokafka has been seen to wait for a coordinator for ever.
-_CUT_OFF_SECONDS = 25.0
 #: A member learns by heartbeat that the group is rebalanced, and everybody waits for it.
 _HEARTBEAT_MS = 500
+#: Joining a group may take a session, and then its answer must come.
+_ANSWER_MS = 4_000
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
 #: Fetched and undecided turns, as a multiple of the concurrency, at which fetching requests pauses and goes on.
@@ -66,7 +64,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._progress = asyncio.Event()
         self._generation = 0
         self._committed: dict[TopicPartition, int] = {}
-        self._committed_at = 0.0
+        self._watch = CommitWatch()
         self._paused_for_load = False
         #: The log lost its tail under this process: restore from its beginning.
         self._replay = False
@@ -130,7 +128,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         numbers = {tp.partition for tp in assigned if tp.topic == CHAT_REQUESTED}
         self._generation = self._consumer._coordinator.generation  # noqa: SLF001 (no public way; pinned by a test)
         self._committed.clear()
-        self._committed_at = time.monotonic()
+        self._watch.committed()
         lost = set(self._owned) - numbers
         self._let_go(lost)
         for number, partition in self._owned.items():
@@ -198,8 +196,11 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     # --- records -----------------------------------------------------------------------------------------------------
 
     async def _consume(self) -> None:
+        session_ms = int(self._settings.agent_session_seconds * 1000)
+        options = self._settings.client_options()
+        options["request_timeout_ms"] = max(options["request_timeout_ms"], session_ms + _ANSWER_MS)
         self._consumer = consumer = AIOKafkaConsumer(
-            **self._settings.client_options(),
+            **options,
             group_id=self._settings.agent_group,
             client_id=f"logue-agent-{os.getpid()}",
             enable_auto_commit=False,
@@ -207,7 +208,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             partition_assignment_strategy=[RangePartitionAssignor],
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
-            session_timeout_ms=int(self._settings.agent_session_seconds * 1000),
+            session_timeout_ms=session_ms,
             heartbeat_interval_ms=_HEARTBEAT_MS,
         )
         await consumer.start()
@@ -215,7 +216,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 (the public way knows own topics only)
         check_co_partitioning({topic: len(cluster.partitions_for_topic(topic) or ()) for topic in CO_PARTITIONED})
         consumer.subscribe(CO_PARTITIONED, listener=self)
-        committed_at = self._committed_at = time.monotonic()
+        self._watch.committed()
+        committed_at = time.monotonic()
         while not self._stopping:
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
             await self._take(batches)
@@ -225,8 +227,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 committed_at = time.monotonic()
                 self._notice_caught_up()
                 await self._commit()
-                if self._owned and committed_at - self._committed_at > _CUT_OFF_SECONDS:
-                    raise KafkaError(f"nothing could be committed for {_CUT_OFF_SECONDS:.0f} s")
+                if self._owned:
+                    self._watch.require_member()
 
     async def _take(self, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         # As of now: what is restored while this waits for something begins at positions of its own.
@@ -322,7 +324,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             requested, positions = partition.commit_point()
             offsets[_tp(CHAT_REQUESTED, number)] = requested
             offsets.update({_tp(topic, number): offset for topic, offset in positions.items()})
-        if time.monotonic() - self._committed_at > _COMMIT_ANYWAY_SECONDS:
+        if self._watch.is_due:
             self._committed.clear()
         moved = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
         if not moved or self._consumer is None:
@@ -333,7 +335,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             _log.info("commit_postponed", cause=type(error).__name__)
         else:
             self._committed.update(moved)
-            self._committed_at = time.monotonic()
+            self._watch.committed()
 
     async def _leave(self) -> None:
         if self._restore is not None:

@@ -14,8 +14,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
-from logue_common.consumer import commit, pace_fetches, stop_consumer
+from logue_common.consumer import CommitWatch, commit, pace_fetches, stop_consumer
 from logue_common.dead_letters import DeadLetters, Record
+from logue_common.settings import SESSION_SECONDS
 from logue_conversation import metrics
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
@@ -34,10 +35,6 @@ _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
 _COMMIT_SECONDS = 5.0
-#: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.
-_COMMIT_ANYWAY_SECONDS = 10.0
-#: A member that cannot commit for so long connects anew. aiokafka has been seen to wait for a coordinator for ever.
-_CUT_OFF_SECONDS = 25.0
 #: How long the batch in hand may take once the process was asked to end.
 _STOP_SECONDS = 5.0
 #: Time to learn the position of a partition that has no record for us.
@@ -69,7 +66,7 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
         self._assert_at = 0.0
-        self._committed_at = 0.0
+        self._watch = CommitWatch()
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         #: Polls that were taken to stay in the group while the store was away.
@@ -95,6 +92,7 @@ class Subscriber:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
+                session_timeout_ms=int(SESSION_SECONDS * 1000),
             )
             try:
                 self._in_group = False
@@ -132,7 +130,7 @@ class Subscriber:
 
     def _joined(self) -> None:
         self._in_group = True
-        self._committed_at = asyncio.get_running_loop().time()
+        self._watch.committed()
         # Whoever had the partitions meanwhile may have gone on, or the log may be another one.
         self._positioned.clear()
 
@@ -219,9 +217,8 @@ class Subscriber:
                 return
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
         self._positioned |= assigned
-        now = asyncio.get_running_loop().time()
-        self._assert_at = now + _ASSERT_SECONDS
-        if now - self._committed_at > _COMMIT_ANYWAY_SECONDS:
+        self._assert_at = asyncio.get_running_loop().time() + _ASSERT_SECONDS
+        if self._watch.is_due:
             await self._commit(consumer, positions)
 
     async def _commit(self, consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> None:
@@ -234,10 +231,9 @@ class Subscriber:
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # The partitions moved: whoever has them stores the same records again, which changes nothing.
             _log.info("commit_refused", cause=type(error).__name__)
-            if asyncio.get_running_loop().time() - self._committed_at > _CUT_OFF_SECONDS:
-                raise KafkaError(f"nothing could be committed for {_CUT_OFF_SECONDS:.0f} s") from error
+            self._watch.require_member()
         else:
-            self._committed_at = asyncio.get_running_loop().time()
+            self._watch.committed()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from tests.integration.agent.rig import Rig, context_of, decided_context
 
 from logue_agent import subscriber
+from logue_common import consumer
 from logue_common.consumer import stop_consumer
 from logue_common.dead_letters import DeadLetters
 from logue_common.events import ReplyTo
@@ -186,7 +187,7 @@ async def test_a_member_that_cannot_commit_connects_anew(rig: Rig, monkeypatch: 
     async def never(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(subscriber, "_CUT_OFF_SECONDS", 1.0)
+    monkeypatch.setattr(consumer, "CUT_OFF_SECONDS", 1.0)
     async with rig.agent() as resources:
         first = resources.subscriber._consumer
         monkeypatch.setattr(subscriber, "commit", never)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiokafka.structs import TopicPartition
 from tests.integration.conversation.events import Turn
 from tests.integration.conversation.support import Service, Urls, eventually, is_ready, open_service, urls_of
 
+from logue_common import consumer
+from logue_common.consumer import stop_consumer
 from logue_common.ids import new_id
 from logue_common.settings import KafkaSettings, TopicSettings
 from logue_common.topics import ensure_topics
+from logue_conversation import subscriber
 from logue_conversation.batches import Batch
 from logue_conversation.migrate import migrate
 from logue_devstack.noida import NoidaBroker
@@ -84,6 +89,39 @@ async def test_a_position_that_a_late_writer_set_back_is_put_right(service: Serv
     late = Batch([], {TopicPartition(sent.topic, sent.partition): sent.offset})
     await service.resources.subscriber._writer.store(late)
     assert (await service.get(turn.user_id, f"/turns/{new_id()}")).status_code == 404
+
+
+async def test_a_writer_that_cannot_commit_connects_anew(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the client waits for a coordinator for ever: the group has long gone on without it."""
+    commits, stops = subscriber.commit, []
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def counted(*arguments: Any) -> None:
+        stops.append(arguments)
+        await stop_consumer(*arguments)
+
+    monkeypatch.setattr(consumer, "CUT_OFF_SECONDS", 1.0)
+    monkeypatch.setattr(subscriber, "_COMMIT_SECONDS", 0.5)
+    monkeypatch.setattr(subscriber, "stop_consumer", counted)
+    monkeypatch.setattr(subscriber, "commit", never)
+    turn = Turn(user_id=f"user-{new_id()}")
+    await service.publish(turn.requested())
+
+    async def it_left() -> bool:
+        await service.publish(turn.replied())
+        return bool(stops)
+
+    await eventually(it_left)
+    monkeypatch.setattr(subscriber, "commit", commits)
+    later = turn.next("afterwards")
+    await service.publish(later.requested(), later.replied())
+
+    async def everything_is_there() -> bool:
+        return len(await service.messages(turn, limit=100)) == 4
+
+    await eventually(everything_is_there, 30)
 
 
 async def test_a_stalled_writer_is_503_and_never_404(service: Service) -> None:
