@@ -15,8 +15,8 @@ from logue_common.internal import ContextMessage
 
 ROOT = "root"
 
-#: Bookkeeping per message, beside its text.
-_MESSAGE_OVERHEAD = 600
+#: Bookkeeping per message, beside its text, and per conversation.
+_MESSAGE_OVERHEAD, _CONVERSATION_OVERHEAD = 600, 800
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Conversation:
     leaf: str | None
     leaf_known: bool = True
     messages: dict[str, ContextMessage] = field(default_factory=dict)
-    size: int = 0
+    size: int = _CONVERSATION_OVERHEAD
 
     def add(self, message: ContextMessage) -> int:
         """Add a message unless it is known; returns by how much the size grew."""
@@ -91,6 +91,7 @@ class ContextCache:
         self.drop(conversation_id)
         entry = Conversation(user_id, partition, messages[-1].id if messages else None, ends_in_leaf)
         self._entries[conversation_id] = entry
+        self._size += entry.size
         for message in messages:
             self._size += entry.add(message)
         self._shrink()

@@ -153,7 +153,7 @@ def test_the_first_messages_replacement_has_no_parent() -> None:
 
 
 def test_the_least_recently_used_conversation_goes_first() -> None:
-    cache = ContextCache(3000)
+    cache = ContextCache(5000)
     put(cache, "a", "q", "r")
     put(cache, "b", "q", "r")
     cache.get(conversation("a"))
@@ -188,7 +188,7 @@ class Caching(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache = ContextCache(3000)
+        self.cache = ContextCache(6000)
         self.turns = 0
 
     @rule(lane=LANES, count=st.integers(0, 5), partition=st.integers(0, 2), leaf=st.booleans())
@@ -219,8 +219,8 @@ class Caching(RuleBasedStateMachine):
     def sizes_add_up(self) -> None:
         entries = self.cache._entries.values()
         assert self.cache._size == sum(entry.size for entry in entries)
-        assert all(entry.size == sum(600 + len(m.content) for m in entry.messages.values()) for entry in entries)
-        assert self.cache._size <= 3000 or len(self.cache) == 1
+        assert all(entry.size == 800 + sum(600 + len(m.content) for m in entry.messages.values()) for entry in entries)
+        assert self.cache._size <= 6000 or len(self.cache) == 1
 
     @invariant()
     def every_path_is_complete(self) -> None:
