@@ -27,6 +27,9 @@ class Exchange:
     first_at: float = 0.0
     is_complete: bool = False
     error: str = ""
+    conversation_id: str = ""
+    #: Bytes of the body, chunk framing included.
+    body: bytes = b""
     _tail: bytes = b""
     _head: bytes = b""
     _missing: int = field(default=-1)
@@ -49,6 +52,7 @@ class Exchange:
         if self._missing >= 0:
             self._missing -= len(data)
             return self._missing <= 0
+        self.body += data
         seen = self._tail + data
         if not self.first_at and _DELTA in seen:
             self.first_at = time.perf_counter()

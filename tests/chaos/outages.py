@@ -15,45 +15,58 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.chaos.checker import check
 from tests.chaos.figures import figures
 from tests.chaos.history import Connection, Exchange, History
+from tests.chaos.person import SCENES
 from tests.chaos.workload import Workload
 
 from logue_devstack.stack import Stack
 
-OUTAGES: dict[str, Sequence[str]] = {
-    "PostgreSQL": ("postgres",),
-    "conversation service": ("conversation",),
-    "agents": ("agent-0", "agent-1"),
+#: What needs nothing that is stored. Whoever reads lists, or asks again how a turn stands, waits for the store.
+_LIVE = ("stream", "stopped", "long", "flaky", "at_once")
+
+
+class Outage(NamedTuple):
+    """What is away, and what so many users do meanwhile."""
+
+    servers: Sequence[str]
+    scenes: Sequence[str]
+    users: int
+
+
+OUTAGES = {
+    "PostgreSQL": Outage(("postgres",), _LIVE, 8),
+    "conversation service": Outage(("conversation",), _LIVE, 8),
+    # Each waits with what it asked.
+    "agents": Outage(("agent-0", "agent-1"), tuple(SCENES), 60),
 }
 #: Before the outage, so that there are conversations that may go on; and after it.
 _CALM_SECONDS = 4.0
 
 
-async def measure(
-    stack: Stack, what: str, seconds: float, seed: int, users: int = 12
-) -> tuple[History, dict[str, Any]]:
+async def measure(stack: Stack, what: str, seconds: float, seed: int) -> tuple[History, dict[str, Any]]:
     """One outage under load; what the checker found is in the figures."""
-    history = History(seed=seed)
+    history, away = History(seed=seed), OUTAGES[what]
     workload = Workload(
         lambda: stack.gateway_urls,
         stack.token,
         stack.demo_model_url,
         history,
         seed=seed,
-        users=users,
+        users=away.users,
         give_up_seconds=seconds + 120,
+        scenes=away.scenes,
     )
     working = asyncio.create_task(workload.run(2 * _CALM_SECONDS + seconds))
     await asyncio.sleep(_CALM_SECONDS)
     with history.fault("away", what) as outage:
-        for name in OUTAGES[what]:
+        for name in away.servers:
             await asyncio.to_thread(stack.kill, name, restart=False)
         await asyncio.sleep(seconds)
-    for name in reversed(OUTAGES[what]):
+    for name in reversed(away.servers):
         await asyncio.to_thread(stack.start_one, name)
     back = history.now()
     await working

@@ -24,7 +24,8 @@ _SETTLE_CONCURRENCY = 8
 class Workload:
     """The users of a run. `gateways` may change its answer at any time; `token` signs a token for a user.
 
-    `give_up_seconds`: how long a client waits in vain before it writes that down and does something else.
+    `give_up_seconds`: how long a client waits in vain before it writes that down and does something else. `scenes`:
+    what they do (person.SCENES).
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Workload:
         users: int,
         give_up_seconds: float,
         *,
+        scenes: Sequence[str] = tuple(SCENES),
         thinking_seconds: float = 0.4,
         long_seconds: float = 8.0,
         bill_seconds: float = 60.0,
@@ -51,6 +53,7 @@ class Workload:
         self._long_seconds = long_seconds
         self._bill_seconds = bill_seconds
         self._choice = random.Random(seed)
+        self._scenes = scenes
         self._deck: list[str] = []
         for number in range(users):
             marker = f"mk{random.SystemRandom().getrandbits(64):016x}"
@@ -90,7 +93,7 @@ class Workload:
     def _draw(self) -> str:
         """The next scene: all of them, as often as they should, before the first comes again."""
         if not self._deck:
-            self._deck = [name for name, scene in SCENES.items() for _ in range(scene.weight)]
+            self._deck = [name for name in self._scenes for _ in range(SCENES[name].weight)]
             self._choice.shuffle(self._deck)
         return self._deck.pop()
 

@@ -148,16 +148,21 @@ class Handlers:
         return Page(found[:limit], None if last is None else message_cursor(last.sequence, last.position))
 
     async def get_turn(self, user_id: str, turn_id: str) -> StoredTurn:
-        """The turn as it is stored now."""
+        """The turn as it is stored now. What was said about it may be stored before its request is."""
         if not is_id(turn_id):
             raise _no_turn()
-        found = await self._known(
-            lambda: self._database.as_user(user_id, lambda connection: turns.get(connection, user_id, turn_id)),
-            self._barrier.everything_requested,
-        )
-        if found is None:
+
+        async def look() -> StoredTurn | None:
+            found = await self._database.as_user(user_id, lambda connection: turns.get(connection, user_id, turn_id))
+            return None if found is None else found.turn
+
+        found = await look()
+        if found is None or found.requested_at is None:
+            await self._barrier.everything_requested()
+            found = await look()
+        if found is None or (found.requested_at is None and not found.is_over):
             raise _no_turn()
-        return found.turn
+        return found
 
     async def turn_context(
         self, user_id: str, conversation_id: str, turn_id: str, parent_id: str | None

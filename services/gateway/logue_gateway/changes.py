@@ -1,4 +1,7 @@
-"""conversation.changed, read by every gateway: what was deleted is forgotten here too."""
+"""conversation.changed, read by every gateway: whose a new conversation is, and that a deleted one is nobody's.
+
+So a conversation goes on at any gateway without a question to the store, and while the store is away.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,16 @@ _FETCH_WAIT_MS = 500
 
 
 def changes_reader(options: dict[str, Any], index: int, owned: OwnedConversations) -> TailReader:
-    """Purges `owned` of conversations that were deleted through any gateway."""
+    """Keeps `owned` true of conversations that were begun or deleted through any gateway."""
 
     def on_record(record: ConsumerRecord) -> None:
         try:
             event = decode(ConversationChanged, record.value)
         except UnreadableRecordError:
             return  # the consumer that stores it sends it to chat.dlq; here a later lookup tells the truth
-        if event.change == "conversation.deleted":
+        if event.change == "conversation.created":
+            owned.add(event.user_id, event.conversation_id)
+        elif event.change == "conversation.deleted":
             owned.discard(event.user_id, event.conversation_id)
 
     return TailReader(

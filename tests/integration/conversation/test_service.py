@@ -15,6 +15,7 @@ from logue_common.events import ChatCancelRequested, ConversationChanged, decode
 from logue_common.ids import new_id
 from logue_common.internal import StoredTurn, TurnContext
 from logue_common.topics import CHAT_CANCELS, CHAT_DLQ, CHAT_REQUESTED, CONVERSATION_CHANGED
+from logue_conversation.store import turns
 
 
 async def test_what_was_just_published_is_read_back(service: Service) -> None:
@@ -98,6 +99,26 @@ async def test_poison_and_foreign_records_are_buried_and_their_neighbours_stored
     assert sorted(headers["error_class"] for headers in found) == ["isolation", "sqlstate_22021", "unreadable"]
     assert {headers["original_topic"] for headers in found} == {CHAT_REQUESTED}
     assert b"not json" in [record.value for record in buried]
+
+
+async def test_a_turn_is_shown_once_its_request_is_stored(service: Service) -> None:
+    """The writer may be further in what is said about turns than in the requests."""
+    turn = Turn(user_id=f"user-{new_id()}")
+    await service.publish(turn.started())
+
+    async def is_stored() -> bool:
+        found = await service.resources.api.as_user(
+            turn.user_id, lambda connection: turns.get(connection, turn.user_id, turn.turn_id)
+        )
+        return found is not None
+
+    await eventually(is_stored)
+    answer = await service.get(turn.user_id, f"/turns/{turn.turn_id}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "turn_not_found")
+    await service.publish(turn.requested())
+    found = (await service.get(turn.user_id, f"/turns/{turn.turn_id}")).json()
+    assert found["requested_at"] is not None
+    assert (found["status"], found["attempt"]) == ("in_progress", 1)
 
 
 async def test_the_context_waits_for_every_earlier_turn(service: Service) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, Turn, assemble, events_of
+from tests.integration.gateway.rig import FakeAgent, FakeStore, Gateway, Turn, assemble, bearer, events_of
 
 from logue_common import frames
 from logue_common.clock import utc_now
@@ -227,6 +227,24 @@ async def test_an_unconfirmed_turn_is_accept_unknown_and_cancelled_when_the_brok
     cancel = await asyncio.wait_for(agent.cancels.get(), 5)
     assert (cancel.turn_id, cancel.reason) == (answer.json()["turn_id"], "accept_unknown")
     assert gateway.resources.memory.get("ann", answer.json()["turn_id"]) is None
+
+
+async def test_a_conversation_that_began_elsewhere_goes_on_without_the_store(
+    gateway: Gateway, agent: FakeAgent, store: FakeStore
+) -> None:
+    conversation = new_id()
+    event = ConversationChanged(
+        user_id="ann", conversation_id=conversation, change="conversation.created", changed_at=utc_now()
+    )
+    await agent.producer.send_and_wait(CONVERSATION_CHANGED, encode(event), key=b"ann")
+    async with asyncio.timeout(5):
+        while ("ann", conversation) not in gateway.resources.owned:
+            await asyncio.sleep(0.01)
+    await store.stop()
+    body = {"message": "hi", "conversation_id": conversation}
+    assert (await gateway.client.post("/api/ann/chat", json=body, headers=ASYNC)).status_code == 202
+    answer = await gateway.client.post("/api/bob/chat", json=body, headers=ASYNC | bearer("bob"))
+    assert answer.status_code == 503
 
 
 async def test_a_deleted_conversation_is_asked_for_again(gateway: Gateway, agent: FakeAgent, store: FakeStore) -> None:
