@@ -67,7 +67,8 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     """Build and start everything; neither Kafka nor PostgreSQL has to be there. Stops in the opposite order."""
 
     def database(url: str, pool_size: int, command_seconds: float) -> Database:
-        return Database(make_engine(url, pool_size=pool_size, command_seconds=command_seconds))
+        prepared = settings.database_prepared_statements
+        return Database(make_engine(url, pool_size=pool_size, command_seconds=command_seconds, prepared=prepared))
 
     api = database(settings.database_url.get_secret_value(), settings.conversation_pool_size, _API_SECONDS)
     writer = database(settings.database_writer_url.get_secret_value(), 2, _WRITER_SECONDS)

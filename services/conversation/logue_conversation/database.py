@@ -42,8 +42,16 @@ def _dump_json(value: Any) -> str:
     return to_json(value, inf_nan_mode="null").decode()
 
 
-def make_engine(url: str, *, pool_size: int, command_seconds: float) -> AsyncEngine:
-    """An engine that works through a transaction pooler: no statement outlives its transaction by name."""
+#: No statement is found again by its name, which a pooler may have given to another server's connection.
+_UNPREPARED = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: f"logue_{uuid.uuid4().hex}",
+}
+
+
+def make_engine(url: str, *, pool_size: int, command_seconds: float, prepared: bool = True) -> AsyncEngine:
+    """An engine whose connections prepare each statement once, unless `prepared` is off."""
     return create_async_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
@@ -57,9 +65,7 @@ def make_engine(url: str, *, pool_size: int, command_seconds: float) -> AsyncEng
         connect_args={
             "timeout": _CONNECT_SECONDS,
             "command_timeout": command_seconds,
-            "statement_cache_size": 0,
-            "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: f"logue_{uuid.uuid4().hex}",
+            **({} if prepared else _UNPREPARED),
         },
     )
 

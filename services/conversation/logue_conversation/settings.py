@@ -14,6 +14,8 @@ class ConversationSettings(KafkaSettings):
     database_url: SecretStr
     database_writer_url: SecretStr
     database_relay_url: SecretStr
+    #: Each connection prepares a statement once. Off: behind a transaction pooler that cannot do that.
+    database_prepared_statements: bool = True
     conversation_host: str = "127.0.0.1"
     conversation_port: int = Field(default=8103, ge=1, le=65535)
     #: Connections that the HTTP API may hold at once.

@@ -20,6 +20,7 @@ from logue_conversation.api.app import create_app
 from logue_conversation.bootstrap import Resources
 from logue_conversation.database import Database
 from logue_conversation.settings import ConversationSettings, MigrationSettings
+from logue_conversation.store import turns
 from logue_devstack.postgres import Postgres
 
 
@@ -143,6 +144,12 @@ async def eventually(condition: Callable[[], Awaitable[object]], seconds: float 
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.02)
+
+
+async def has_row(service: Service, user_id: str, turn_id: str) -> bool:
+    """Anything about the turn is stored, whether or not its request is."""
+    found = await service.resources.api.as_user(user_id, lambda connection: turns.get(connection, user_id, turn_id))
+    return found is not None
 
 
 async def is_ready(built: Service) -> bool:

@@ -104,8 +104,9 @@ async def test_the_relay_role_reads_no_text_and_no_finished_turn(turn: Turn, dat
             )
 
 
-async def test_a_pooled_connection_carries_no_user_to_the_next(turn: Turn, urls: Urls) -> None:
-    database = Database(make_engine(urls.api, pool_size=1, command_seconds=10))
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_a_pooled_connection_carries_no_user_to_the_next(turn: Turn, urls: Urls, prepared: bool) -> None:
+    database = Database(make_engine(urls.api, pool_size=1, command_seconds=10, prepared=prepared))
 
     async def pid(connection: Any) -> Any:
         return await connection.scalar(text("SELECT pg_backend_pid()"))

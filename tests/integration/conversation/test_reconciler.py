@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 from tests.integration.conversation.events import Turn, batch_of
 from tests.integration.conversation.kafka import records_of
-from tests.integration.conversation.support import Service, eventually
+from tests.integration.conversation.support import Service, eventually, has_row
 
 from logue_common.clock import utc_now
 from logue_common.consumer import stop_consumer
@@ -55,7 +55,7 @@ async def test_a_turn_that_the_log_no_longer_holds_is_failed(service: Service, h
     await service.publish(waiting.requested(), fresh.requested())
     assert await status(service, fresh) == "queued"
     if how == "only an attempt":
-        await eventually(lambda: is_known(service, turn))
+        await eventually(lambda: has_row(service, turn.user_id, turn.turn_id))
 
     # The broker is shared: another test may have left a lost turn of its own.
     assert await service.resources.reconciler.search() >= 1

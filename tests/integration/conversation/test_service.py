@@ -9,13 +9,12 @@ from typing import Any
 import orjson
 from tests.integration.conversation.events import Turn
 from tests.integration.conversation.kafka import records_of
-from tests.integration.conversation.support import Service, eventually
+from tests.integration.conversation.support import Service, eventually, has_row
 
 from logue_common.events import ChatCancelRequested, ConversationChanged, decode
 from logue_common.ids import new_id
 from logue_common.internal import StoredTurn, TurnContext
 from logue_common.topics import CHAT_CANCELS, CHAT_DLQ, CHAT_REQUESTED, CONVERSATION_CHANGED
-from logue_conversation.store import turns
 
 
 async def test_what_was_just_published_is_read_back(service: Service) -> None:
@@ -105,14 +104,7 @@ async def test_a_turn_is_shown_once_its_request_is_stored(service: Service) -> N
     """The writer may be further in what is said about turns than in the requests."""
     turn = Turn(user_id=f"user-{new_id()}")
     await service.publish(turn.started())
-
-    async def is_stored() -> bool:
-        found = await service.resources.api.as_user(
-            turn.user_id, lambda connection: turns.get(connection, turn.user_id, turn.turn_id)
-        )
-        return found is not None
-
-    await eventually(is_stored)
+    await eventually(lambda: has_row(service, turn.user_id, turn.turn_id))
     answer = await service.get(turn.user_id, f"/turns/{turn.turn_id}")
     assert (answer.status_code, answer.json()["code"]) == (404, "turn_not_found")
     await service.publish(turn.requested())

@@ -25,8 +25,8 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=500)]
 
 
-def handlers_of(request: Request) -> Handlers:
-    """The use cases of this process."""
+async def handlers_of(request: Request) -> Handlers:
+    """The use cases of this process. (async: FastAPI would call a plain function in a thread.)"""
     resources: Resources = request.app.state.resources
     return resources.handlers
 
