@@ -1,4 +1,4 @@
-"""HTTP/1.1 for load: asks Logue a question over kept connections at a tenth of what an HTTP library costs.
+"""HTTP/1.1 for load: asks Logue a question over kept connections, at little cost.
 
 It understands what Logue sends and no more: a body with a length, or one in chunks. Bytes are searched, not parsed.
 """
@@ -27,9 +27,6 @@ class Exchange:
     first_at: float = 0.0
     is_complete: bool = False
     error: str = ""
-    conversation_id: str = ""
-    #: Bytes of the body, chunk framing included.
-    body: bytes = b""
     _tail: bytes = b""
     _head: bytes = b""
     _missing: int = field(default=-1)
@@ -52,7 +49,6 @@ class Exchange:
         if self._missing >= 0:
             self._missing -= len(data)
             return self._missing <= 0
-        self.body += data
         seen = self._tail + data
         if not self.first_at and _DELTA in seen:
             self.first_at = time.perf_counter()
@@ -95,9 +91,9 @@ class WireClient:
         self._port = port
         self._idle: list[_Connection] = []
 
-    def question(self, user: str, token: str, message: str, conversation_id: str | None = None) -> bytes:
+    def question(self, user: str, token: str, message: str) -> bytes:
         """A request, to be sent as often as wanted."""
-        body = json.dumps({"message": message, "conversation_id": conversation_id, "stream": True}).encode()
+        body = json.dumps({"message": message, "stream": True}).encode()
         return (
             f"POST /api/{user}/chat HTTP/1.1\r\nhost: {self._host}\r\nauthorization: Bearer {token}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -13,6 +13,7 @@ import structlog
 
 from logue_agent.context import ContextCache
 from logue_agent.lanes import Lanes
+from logue_agent.loop_delay import LoopDelay
 from logue_agent.model import Model
 from logue_agent.runner import Runner
 from logue_agent.settings import AgentSettings
@@ -21,7 +22,6 @@ from logue_agent.subscriber import Subscriber
 from logue_common.clock import Clock, utc_now
 from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError
-from logue_common.loop_delay import LoopDelay
 from logue_common.producer import Producer
 
 _log = structlog.get_logger(__name__)

@@ -26,3 +26,8 @@ FIRST_TOKEN = Histogram(
     "From the gateway's acceptance (its clock) to the model's first token",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
 )
+LOOP_DELAY = Histogram(
+    "logue_agent_event_loop_delay_seconds",
+    "One round of the event loop: what is ready waits so long for its turn",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)

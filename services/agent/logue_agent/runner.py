@@ -11,6 +11,7 @@ import structlog
 from logue_agent import metrics
 from logue_agent.context import ContextCache
 from logue_agent.frame_writer import FrameWriter
+from logue_agent.loop_delay import LoopDelay
 from logue_agent.model import Completion, Model, ModelFailedError
 from logue_agent.outcomes import Progress, outcome_of
 from logue_agent.settings import AgentSettings
@@ -21,7 +22,6 @@ from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
 from logue_common.events import AttemptStarted, ChatReplied, Event, encode, event_headers
 from logue_common.internal import StoredTurn, TurnContext
-from logue_common.loop_delay import LoopDelay
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED
 

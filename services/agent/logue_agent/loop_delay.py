@@ -5,13 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from prometheus_client import Histogram
+from logue_agent import metrics
 
-_DELAY = Histogram(
-    "logue_event_loop_delay_seconds",
-    "One round of the event loop: what is ready waits so long for its turn",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
-)
 _EVERY_SECONDS = 0.05
 #: Weight of the newest round: the last quarter of a second counts.
 _WEIGHT = 0.3
@@ -31,5 +26,5 @@ class LoopDelay:
             began = time.monotonic()
             await asyncio.sleep(0)
             took = time.monotonic() - began
-            _DELAY.observe(took)
+            metrics.LOOP_DELAY.observe(took)
             self.seconds += _WEIGHT * (took - self.seconds)
