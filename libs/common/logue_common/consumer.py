@@ -22,9 +22,9 @@ _STOP_CHECK_SECONDS = 0.25
 
 #: An empty answer that took less was not waited for: aiokafka would ask again at once, 7,000 times a second.
 _QUICK_SECONDS = 0.005
-#: The pause grows with the time without records: 1,000 requests a second under load, 200 when idle.
+#: The pause grows with the time without records: 1,000 requests a second under load, 50 after two seconds of rest.
 _MIN_PAUSE_SECONDS = 0.001
-_MAX_PAUSE_SECONDS = 0.005
+_MAX_PAUSE_SECONDS = 0.02
 _PAUSE_PER_IDLE_SECOND = 0.01
 
 #: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.

@@ -65,6 +65,7 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing asks for the client's address, which these headers would let anyone choose
         timeout_keep_alive=int(BoundedHttp.idle_seconds),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )

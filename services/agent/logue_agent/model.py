@@ -1,20 +1,18 @@
 """Calls a model server by the OpenAI protocol and hands its text on as it comes.
 
-The openai package does authentication, connections and error classes; the stream is read raw, since its typed chunks
-cost most of a turn's CPU (PITFALLS: 9.0 ms typed, 2.1 ms raw over aiohttp for 20 tokens).
+On aiohttp alone: what a streamed completion takes of that protocol is one POST and its event stream (ADR 0017 has what
+the openai package cost instead).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import aiohttp
-import httpx2
-import openai
 import orjson
 
 from logue_agent import metrics
@@ -23,7 +21,7 @@ from logue_agent.settings import AgentSettings
 from logue_common.errors import Problem, problem
 from logue_common.events import Usage
 
-#: Takes a piece of the reply.
+#: Takes a piece of the reply: what came in one read.
 Say = Callable[[str], Awaitable[None]]
 
 #: Pauses before the second and the third try, in seconds. Retries end with the first token.
@@ -67,17 +65,23 @@ class Model:
     def __init__(self, settings: AgentSettings) -> None:
         self._first_token_seconds = settings.agent_first_token_seconds
         self._idle_seconds = settings.agent_idle_seconds
-        self._client = openai.AsyncOpenAI(
-            base_url=settings.openai_base_url,
-            api_key=settings.openai_api_key.get_secret_value(),
-            max_retries=0,
-            timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),  # reads are timed below
-            http_client=openai.DefaultAioHttpClient(),
+        self._url = f"{settings.openai_base_url.rstrip('/')}/chat/completions"
+        self._session = aiohttp.ClientSession(
+            headers={
+                "Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}",
+                "Content-Type": "application/json",
+                "Accept": "text/event-stream",
+                "Accept-Encoding": "identity",
+            },
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),  # reads are timed below
+            trust_env=True,
         )
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._session.close()
 
     async def answer(self, completion: Completion, messages: list[dict[str, str]], say: Say) -> None:
         """Hand the reply to `say` piece by piece. Raises ModelFailedError; retries only before the first piece."""
@@ -95,51 +99,55 @@ class Model:
                 return
 
     async def _stream(self, completion: Completion, model: str, messages: list[dict[str, str]], say: Say) -> None:
+        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
         lines = EventLines()
         loop = asyncio.get_running_loop()
         heard_at = loop.time()  # the latest event; comments that keep a connection warm are none
         try:
             async with AsyncExitStack() as stack:
-                call = self._client.chat.completions.with_streaming_response.create(
-                    model=model,
-                    messages=[],
-                    # As they are: the package would walk through every message of `messages`, on the loop that all
-                    # turns share (time to first token with 99 messages: 13.3 ms, this way 1.9 ms; docs/bench).
-                    extra_body={"messages": messages},
-                    stream=True,
-                    stream_options={"include_usage": True},
-                )
+                call = self._session.post(self._url, data=orjson.dumps(body))
                 async with asyncio.timeout_at(heard_at + self._first_token_seconds):
                     response = await stack.enter_async_context(call)
-                received = aiter(response.iter_bytes())
+                if response.status != 200:
+                    raise _refused(response)
                 while True:
                     patience = self._idle_seconds if completion.pieces else self._first_token_seconds
                     async with asyncio.timeout_at(
                         heard_at + patience
                     ):  # around the read alone: readers may be slow, too
-                        block = await anext(received, None)
-                    if block is None:
+                        block = await response.content.readany()
+                    if not block:
                         break
-                    for data in lines.feed(block):
-                        piece = _read_chunk(completion, data)
-                        if piece:
-                            completion.pieces += 1
-                            completion.characters += len(piece)
-                            if completion.characters > MAX_REPLY_CHARACTERS:
-                                raise _too_long()
-                            await say(piece)
+                    if await _take(completion, lines.feed(block), say):
                         heard_at = loop.time()
-        except TimeoutError as error:  # ours; what openai and httpx2 call timeouts are connections that failed
-            detail = "The model did not answer in time. Try again, or ask for less at once."
-            raise ModelFailedError(problem("model_timeout", detail), retryable=False) from error
-        except openai.APIStatusError as error:
-            raise _refused(error) from error
-        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, LineTooLongError) as error:
+        except (aiohttp.ClientError, LineTooLongError) as error:  # first: some of aiohttp's are TimeoutErrors, too
             detail = "The model server cannot be reached or broke off. Try again in a moment."
             raise ModelFailedError(problem("model_error", detail), retryable=True) from error
+        except TimeoutError as error:
+            detail = "The model did not answer in time. Try again, or ask for less at once."
+            raise ModelFailedError(problem("model_timeout", detail), retryable=False) from error
         if completion.finish_reason is None:
             detail = "The model server ended the reply halfway. Try again in a moment."
             raise ModelFailedError(problem("model_error", detail), retryable=True)
+
+
+async def _take(completion: Completion, events: Iterable[bytes], say: Say) -> bool:
+    """Say the text of events that came together as one piece, also when one of them is wrong. False: there were none."""
+    text: list[str] = []
+    heard = False
+    try:
+        for data in events:
+            heard = True
+            if piece := _read_chunk(completion, data):
+                text.append(piece)
+                completion.characters += len(piece)
+                if completion.characters > MAX_REPLY_CHARACTERS:
+                    raise _too_long()
+    finally:
+        if text:
+            completion.pieces += 1
+            await say("".join(text))
+    return heard
 
 
 def _read_chunk(completion: Completion, data: bytes) -> str | None:
@@ -179,8 +187,8 @@ def _too_long() -> ModelFailedError:
     return ModelFailedError(problem("model_error", detail), retryable=False)
 
 
-def _refused(error: openai.APIStatusError) -> ModelFailedError:
-    status = error.status_code
+def _refused(response: aiohttp.ClientResponse) -> ModelFailedError:
+    status = response.status
     if status in (401, 403):
         detail = "The model server refuses this deployment's credentials. The operator has to check OPENAI_API_KEY."
     elif status == 404:
@@ -193,7 +201,7 @@ def _refused(error: openai.APIStatusError) -> ModelFailedError:
         detail = f"The model server failed (HTTP {status}). Try again in a moment."
     retryable = status >= 500 or status in _RETRYABLE_STATUS
     try:
-        wished = float(error.response.headers["retry-after"])
+        wished = float(response.headers["retry-after"])
         retry_after = wished if wished >= 0 and math.isfinite(wished) else None
     except (KeyError, ValueError):
         retry_after = None

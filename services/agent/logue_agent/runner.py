@@ -30,6 +30,9 @@ _log = structlog.get_logger(__name__)
 SOURCE = "agent"
 #: A live turn shows its text so far this often; readers that come late look at most 10 s back.
 CHECKPOINT_SECONDS = 4.0
+#: Attempts are announced together, this much later at most: one record of its own for each would cost a request, an
+#: answer and a fetch. A turn that was answered meanwhile needs no announcement, since its outcome says it all.
+ANNOUNCE_SECONDS = 0.1
 _RESEND_SECONDS = 0.5
 #: What the agent itself adds to a model's first text, in rounds of its event loop (counted with a loop that was kept
 #: busy). Otherwise an agent with too much to do would look like a slow model.
@@ -63,6 +66,8 @@ class Runner:
         self._delay = delay
         self._slots = asyncio.Semaphore(settings.agent_concurrency)
         self._streaming: set[FrameWriter] = set()
+        self._unannounced: dict[Turn, AttemptStarted] = {}
+        self._announcing: asyncio.Task[None] | None = None
 
     async def run(self, turn: Turn) -> None:
         """Answer `turn` and propose the outcome to the log. Cancelled without `turn.cancel_requested`: says nothing."""
@@ -81,6 +86,7 @@ class Runner:
         except (ModelFailedError, ProblemError) as error:
             outcome = outcome_of(turn, progress, "failed", self._clock(), error=error.problem)
         finally:
+            self._unannounced.pop(turn, None)
             self._streaming.discard(writer)
             writer.close()
         await self.propose(turn, outcome)
@@ -119,7 +125,7 @@ class Runner:
                 attempt=turn.attempt,
                 started_at=progress.started_at,
             )
-            await self._announce(started)
+            self._announce(turn, started)
             if turn.taken_over:
                 await writer.reset("The answer starts over, since another agent has taken over.")
             completion = progress.completion = Completion(request.model or self._settings.agent_model)
@@ -180,14 +186,24 @@ class Runner:
         )
         return trim(reversed(context.messages), request.content, self._settings.agent_context_tokens)
 
-    async def _announce(self, event: AttemptStarted) -> None:
-        """Publish without waiting for the acknowledgement: the first token does not wait for it."""
+    def _announce(self, turn: Turn, event: AttemptStarted) -> None:
+        """Publish soon. Nothing waits for it: it tells a later owner that text was shown, and readers that it runs."""
         metrics.ATTEMPTS.inc()
-        headers = event_headers(event, source=SOURCE, at=self._clock())
-        try:
-            await self._events.enqueue(CHAT_PROGRESSED, key=event.conversation_id, value=encode(event), headers=headers)
-        except NotSentError:
-            _log.warning("attempt_not_announced", correlation_id=event.turn_id)
+        self._unannounced[turn] = event
+        if self._announcing is None or self._announcing.done():
+            self._announcing = asyncio.create_task(self._announce_all(), name="announcements")
+
+    async def _announce_all(self) -> None:
+        await asyncio.sleep(ANNOUNCE_SECONDS)
+        events, self._unannounced = list(self._unannounced.values()), {}
+        for event in events:
+            headers = event_headers(event, source=SOURCE, at=self._clock())
+            try:
+                await self._events.enqueue(
+                    CHAT_PROGRESSED, key=event.conversation_id, value=encode(event), headers=headers
+                )
+            except NotSentError:
+                _log.warning("attempt_not_announced", correlation_id=event.turn_id)
 
     async def _publish(self, topic: str, event: Event) -> bool:
         headers = event_headers(event, source=SOURCE, at=self._clock())

@@ -8,7 +8,7 @@ from logue_common.settings import SESSION_SECONDS, InternalApiSettings, KafkaSet
 
 
 class AgentSettings(KafkaSettings, InternalApiSettings):
-    """Environment variables, prefix LOGUE_; those of the model server as the openai package names them."""
+    """Environment variables, prefix LOGUE_; those of the model server as OpenAI's own clients name them."""
 
     agent_host: str = "127.0.0.1"
     agent_port: int = 8110
@@ -26,5 +26,5 @@ class AgentSettings(KafkaSettings, InternalApiSettings):
     agent_drain_seconds: float = Field(default=20.0, ge=0)
     #: How soon the group takes over from a dead agent. Brokers accept no less than 6 s unless told to.
     agent_session_seconds: float = Field(default=SESSION_SECONDS, ge=1)
-    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    openai_base_url: str = Field(default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr = Field(default=SecretStr("none"), validation_alias="OPENAI_API_KEY")

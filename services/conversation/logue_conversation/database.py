@@ -50,14 +50,20 @@ _UNPREPARED = {
 }
 
 
-def make_engine(url: str, *, pool_size: int, command_seconds: float, prepared: bool = True) -> AsyncEngine:
-    """An engine whose connections prepare each statement once, unless `prepared` is off."""
+def make_engine(
+    url: str, *, pool_size: int, command_seconds: float, prepared: bool = True, ping: bool = True
+) -> AsyncEngine:
+    """An engine whose connections prepare each statement once, unless `prepared` is off.
+
+    `ping`: ask before each transaction whether the connection still is one. Whoever repeats what fails needs no such
+    round trip.
+    """
     return create_async_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
-        pool_pre_ping=True,
+        pool_pre_ping=ping,
         json_serializer=_dump_json,
         # As the gateway and the events read numbers: jsonb writes 1e30 out, which must not become an int of Python's.
         json_deserializer=orjson.loads,

@@ -83,7 +83,7 @@ class Relay:
                 self._wake.clear()
             if self._stopping:
                 return
-            if count == 0:
+            if count < _BATCH:  # that was all there was; whoever adds some from now on wakes us
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
 

@@ -31,6 +31,9 @@ ISOLATION = "isolation"
 _POLL_MS = 200
 #: A drained partition waits this long at the broker before an empty answer.
 _FETCH_WAIT_MS = 50
+#: A batch costs what its ten statements cost, whatever is in it. So while records keep coming, batches begin this far
+#: apart; what comes after a pause is stored at once.
+_BATCH_SECONDS = 0.05
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -66,6 +69,8 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
         self._assert_at = 0.0
+        #: Loop time before which the next batch does not begin.
+        self._next_batch_at = 0.0
         self._watch = CommitWatch()
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
@@ -120,6 +125,7 @@ class Subscriber:
             if self._waiting:
                 polled = self._waiting.popleft()
             else:
+                await self._gather()
                 polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records)
             self._positioned &= consumer.assignment()
             if polled:
@@ -128,6 +134,12 @@ class Subscriber:
             # Without a partition too, where there are more replicas than partitions: this one still answers.
             self.trouble = None if self._in_group else "has not joined its group yet"
 
+    async def _gather(self) -> None:
+        """Wait until the next batch may begin."""
+        wait = self._next_batch_at - asyncio.get_running_loop().time()
+        if wait > 0:
+            await self._pause(wait)
+
     def _joined(self) -> None:
         self._in_group = True
         self._watch.committed()
@@ -135,6 +147,8 @@ class Subscriber:
         self._positioned.clear()
 
     async def _store(self, consumer: AIOKafkaConsumer, decoded: Decoded) -> None:
+        if len(decoded.batch.events) < self._batch_records // 2:  # else there may be more, and nothing to wait for
+            self._next_batch_at = asyncio.get_running_loop().time() + _BATCH_SECONDS
         for record, error in decoded.unreadable:
             await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)

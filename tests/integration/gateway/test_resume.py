@@ -191,7 +191,9 @@ async def test_many_resumes_at_once_are_few_passes_and_no_lookup(
         return assemble(await gateway.resumed(turn.request.turn_id))
 
     resumes = [asyncio.create_task(resume(turn)) for turn in live for _ in range(10)]
-    await asyncio.sleep(1)
+    async with asyncio.timeout(30):
+        while len(gateway.resources.streams._waiters) < len(resumes):
+            await asyncio.sleep(0.05)
     for turn in live:
         await turn.complete()
     texts = await asyncio.gather(*resumes)

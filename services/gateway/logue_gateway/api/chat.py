@@ -37,6 +37,7 @@ from logue_gateway.api.requests import (
     resources,
     wants_events,
 )
+from logue_gateway.api.route import PlainRoute
 from logue_gateway.api.schemas import ChatBody, bearer
 from logue_gateway.auth import Principal
 from logue_gateway.bootstrap import Resources
@@ -48,7 +49,7 @@ from logue_gateway.streams.replay import Start
 from logue_gateway.streams.sse import EventStreamResponse, SseStream
 from logue_gateway.streams.waiters import ReplyWaiter
 
-router = APIRouter(responses=ANYWHERE, dependencies=[bearer], tags=["chat"])
+router = APIRouter(route_class=PlainRoute, responses=ANYWHERE, dependencies=[bearer], tags=["chat"])
 
 
 @dataclass(frozen=True, slots=True)

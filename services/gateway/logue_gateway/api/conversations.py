@@ -36,10 +36,11 @@ from logue_gateway.api.requests import (
     read_body,
     resources,
 )
+from logue_gateway.api.route import PlainRoute
 from logue_gateway.api.schemas import ConversationBody, ConversationPatch, bearer
 from logue_gateway.store import Answer
 
-router = APIRouter(responses=ANYWHERE, dependencies=[bearer], tags=["conversations"])
+router = APIRouter(route_class=PlainRoute, responses=ANYWHERE, dependencies=[bearer], tags=["conversations"])
 
 
 @router.get(

@@ -23,6 +23,7 @@ from logue_gateway.api.documents import (
 )
 from logue_gateway.api.identity import TurnIds
 from logue_gateway.api.requests import path_id, principal, resources
+from logue_gateway.api.route import PlainRoute
 from logue_gateway.api.schemas import bearer
 from logue_gateway.auth import Principal
 from logue_gateway.bootstrap import Resources
@@ -32,7 +33,7 @@ from logue_gateway.streams.event_ids import EventId, StreamIds
 from logue_gateway.streams.replay import Start
 from logue_gateway.streams.sse import EventStreamResponse, SseStream
 
-router = APIRouter(responses=ANYWHERE, dependencies=[bearer], tags=["turns"])
+router = APIRouter(route_class=PlainRoute, responses=ANYWHERE, dependencies=[bearer], tags=["turns"])
 
 
 @router.get("/api/{user_id}/turns/{turn_id}", responses=answer(200, "The turn", Turn))
