@@ -19,7 +19,7 @@ from tests.bench.measure import quantile
 from tests.bench.systems import System
 from tests.bench.wire import EVENTS, Exchange, Question, WireClient
 
-from logue_common.consumer import pace_fetches
+from logue_common.consumer import tune_fetches
 from logue_common.events import ChatRequested, decode
 from logue_common.frames import COMPLETED, DELTA, FrameHeader, delta_data, sse_data
 from logue_common.producer import Producer
@@ -66,7 +66,7 @@ class Speaker:
             CHAT_REQUESTED, bootstrap_servers=self._bootstrap, auto_offset_reset="earliest", group_id="bench-speaker"
         )
         await consumer.start()
-        pace_fetches(consumer)
+        tune_fetches(consumer)
         try:
             while True:
                 for records in (await consumer.getmany(timeout_ms=200)).values():

@@ -14,6 +14,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from logue_common.fetch_sessions import use_fetch_sessions
+
 _log = structlog.get_logger(__name__)
 
 #: Leaving a group that is being rebalanced may never be answered.
@@ -31,6 +33,12 @@ _PAUSE_PER_IDLE_SECOND = 0.01
 COMMIT_ANYWAY_SECONDS = 10.0
 #: A member that cannot commit for so long connects anew.
 CUT_OFF_SECONDS = 25.0
+
+
+def tune_fetches(consumer: AIOKafkaConsumer) -> None:
+    """Let a started `consumer` fetch at the least cost that its broker allows."""
+    use_fetch_sessions(consumer)
+    pace_fetches(consumer)
 
 
 def pace_fetches(consumer: AIOKafkaConsumer) -> None:

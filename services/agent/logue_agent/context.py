@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from logue_agent.trim import Said
 from logue_common.events import ChatReplied, ChatRequested
 from logue_common.internal import ContextMessage
 
@@ -29,14 +30,14 @@ class Conversation:
     partition: int
     leaf: str | None
     leaf_known: bool = True
-    messages: dict[str, ContextMessage] = field(default_factory=dict)
+    messages: dict[str, Said] = field(default_factory=dict)
     size: int = _CONVERSATION_OVERHEAD
 
     def add(self, message: ContextMessage) -> int:
         """Add a message unless it is known; returns by how much the size grew."""
         if message.id in self.messages:
             return 0
-        self.messages[message.id] = message
+        self.messages[message.id] = Said.of(message)
         grown = _MESSAGE_OVERHEAD + len(message.content)
         self.size += grown
         return grown
@@ -51,7 +52,7 @@ class Conversation:
             return self.leaf
         return self.messages[requested].id
 
-    def path(self, message_id: str | None) -> Iterable[ContextMessage]:
+    def path(self, message_id: str | None) -> Iterable[Said]:
         """The messages from `message_id` up to the root. Raises KeyError when one is not cached."""
         while message_id is not None:
             message = self.messages[message_id]

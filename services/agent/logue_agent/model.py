@@ -132,7 +132,7 @@ class Model:
 
 
 async def _take(completion: Completion, events: Iterable[bytes], say: Say) -> bool:
-    """Say the text of events that came together as one piece, also when one of them is wrong. False: there were none."""
+    """Say the text of events that came together as one piece, also when one is wrong. False: there were none."""
     text: list[str] = []
     heard = False
     try:

@@ -16,7 +16,7 @@ from logue_agent.model import Completion, Model, ModelFailedError
 from logue_agent.outcomes import Progress, outcome_of
 from logue_agent.settings import AgentSettings
 from logue_agent.store import Store
-from logue_agent.trim import trim
+from logue_agent.trim import Said, trim
 from logue_agent.turn import Turn, TurnState
 from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
@@ -184,7 +184,7 @@ class Runner:
             context.messages,
             ends_in_leaf=request.parent_id is None,
         )
-        return trim(reversed(context.messages), request.content, self._settings.agent_context_tokens)
+        return trim(map(Said.of, reversed(context.messages)), request.content, self._settings.agent_context_tokens)
 
     def _announce(self, turn: Turn, event: AttemptStarted) -> None:
         """Publish soon. Nothing waits for it: it tells a later owner that text was shown, and readers that it runs."""

@@ -27,7 +27,7 @@ from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
 from logue_agent.records import accept, legible_request
 from logue_agent.settings import AgentSettings
-from logue_common.consumer import CommitWatch, commit, pace_fetches, stop_consumer
+from logue_common.consumer import CommitWatch, commit, stop_consumer, tune_fetches
 from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError, UnreadableRecordError, problem
 from logue_common.topics import CHAT_REQUESTED, CO_PARTITIONED, MAX_RECORD_BYTES, check_co_partitioning
@@ -212,7 +212,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             heartbeat_interval_ms=_HEARTBEAT_MS,
         )
         await consumer.start()
-        pace_fetches(consumer)
+        tune_fetches(consumer)
         cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 (the public way knows own topics only)
         check_co_partitioning({topic: len(cluster.partitions_for_topic(topic) or ()) for topic in CO_PARTITIONED})
         consumer.subscribe(CO_PARTITIONED, listener=self)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
 from logue_common.internal import ContextMessage
 
@@ -17,7 +19,25 @@ def tokens_of(content: str) -> int:
     return len(content.encode()) // BYTES_PER_TOKEN + 1 + TOKENS_PER_MESSAGE
 
 
-def trim(newest_first: Iterable[ContextMessage], question: str, max_tokens: int) -> list[dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of a conversation, with what every later turn of it needs: a turn's cost must not grow with each."""
+
+    id: str
+    parent_id: str | None
+    role: str
+    #: As OpenAI's protocol has it.
+    body: dict[str, str]
+    tokens: int
+
+    @classmethod
+    def of(cls, message: ContextMessage) -> Self:
+        """From a stored message."""
+        body = {"role": message.role, "content": message.content}
+        return cls(message.id, message.parent_id, message.role, body, tokens_of(message.content))
+
+
+def trim(newest_first: Iterable[Said], question: str, max_tokens: int) -> list[dict[str, str]]:
     """The latest messages that fit into `max_tokens` together with `question`, oldest first, in the OpenAI shape.
 
     Reads no further back than it needs, keeps messages whole, always keeps the question, and does not begin with a
@@ -26,12 +46,12 @@ def trim(newest_first: Iterable[ContextMessage], question: str, max_tokens: int)
     budget = max_tokens - tokens_of(question)
     kept: list[dict[str, str]] = []
     for message in newest_first:
-        budget -= tokens_of(message.content)
+        budget -= message.tokens
         if budget < 0:
             while kept and kept[-1]["role"] == "assistant":
                 kept.pop()
             break
-        kept.append({"role": message.role, "content": message.content})
+        kept.append(message.body)
     kept.reverse()
     kept.append({"role": "user", "content": question})
     return kept

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
-from logue_common.consumer import CommitWatch, commit, pace_fetches, stop_consumer
+from logue_common.consumer import CommitWatch, commit, stop_consumer, tune_fetches
 from logue_common.dead_letters import DeadLetters, Record
 from logue_common.settings import SESSION_SECONDS
 from logue_conversation import metrics
@@ -33,7 +33,7 @@ _POLL_MS = 200
 _FETCH_WAIT_MS = 50
 #: A batch costs what its ten statements cost, whatever is in it. So while records keep coming, batches begin this far
 #: apart; what comes after a pause is stored at once.
-_BATCH_SECONDS = 0.05
+_BATCH_SECONDS = 0.1
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -103,7 +103,7 @@ class Subscriber:
                 self._in_group = False
                 consumer.subscribe(TOPICS, listener=_Joined(self._joined))
                 await consumer.start()
-                pace_fetches(consumer)
+                tune_fetches(consumer)
                 self._positioned.clear()
                 self._waiting.clear()
                 await self._consume(consumer)

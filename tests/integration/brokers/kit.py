@@ -14,7 +14,7 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.structs import ConsumerRecord
 
-from logue_common.consumer import commit, pace_fetches, stop_consumer
+from logue_common.consumer import commit, stop_consumer, tune_fetches
 from logue_common.ids import new_id
 from logue_common.settings import METADATA_MAX_AGE_MS
 
@@ -74,7 +74,7 @@ async def consuming(bootstrap: str, *tps: TopicPartition, **options: Any) -> Asy
     }
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, **(values | options))
     await consumer.start()
-    pace_fetches(consumer)
+    tune_fetches(consumer)
     try:
         if tps:
             consumer.assign(tps)
@@ -175,7 +175,7 @@ class Member(ConsumerRebalanceListener):
 
     async def __aenter__(self) -> Member:
         await self.consumer.start()
-        pace_fetches(self.consumer)
+        tune_fetches(self.consumer)
         self.consumer.subscribe(self.topics, listener=self)
         self._polling = asyncio.create_task(self._poll())
         return self

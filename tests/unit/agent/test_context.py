@@ -219,7 +219,9 @@ class Caching(RuleBasedStateMachine):
     def sizes_add_up(self) -> None:
         entries = self.cache._entries.values()
         assert self.cache._size == sum(entry.size for entry in entries)
-        assert all(entry.size == 800 + sum(600 + len(m.content) for m in entry.messages.values()) for entry in entries)
+        assert all(
+            entry.size == 800 + sum(600 + len(m.body["content"]) for m in entry.messages.values()) for entry in entries
+        )
         assert self.cache._size <= 6000 or len(self.cache) == 1
 
     @invariant()

@@ -11,7 +11,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 
-from logue_common.consumer import pace_fetches, stop_consumer
+from logue_common.consumer import stop_consumer, tune_fetches
 from logue_common.topics import MAX_RECORD_BYTES
 from logue_gateway import metrics
 from logue_gateway.tasks import end
@@ -42,7 +42,7 @@ async def connect(
     )
     try:
         await consumer.start()
-        pace_fetches(consumer)
+        tune_fetches(consumer)
         await _require(consumer, topic)
         first = TopicPartition(topic, 0)
         assign(consumer, [(first, 0)], paused=True)
