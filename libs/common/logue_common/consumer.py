@@ -24,8 +24,9 @@ _STOP_CHECK_SECONDS = 0.25
 
 #: An empty answer that took less was not waited for: aiokafka would ask again at once, 7,000 times a second.
 _QUICK_SECONDS = 0.005
-#: The pause grows with the time without records: 1,000 requests a second under load, 50 after two seconds of rest.
-_MIN_PAUSE_SECONDS = 0.001
+#: The pause is this share of what the broker was asked to wait (50 ms: 1,000 requests a second under load), and grows
+#: with the time without records: 50 requests a second after two seconds of rest.
+_MIN_PAUSE_SHARE = 0.02
 _MAX_PAUSE_SECONDS = 0.02
 _PAUSE_PER_IDLE_SECOND = 0.01
 
@@ -49,6 +50,7 @@ def pace_fetches(consumer: AIOKafkaConsumer) -> None:
     fetcher = consumer._fetcher  # noqa: SLF001
     fetch = fetcher._proc_fetch_request  # noqa: SLF001
     loop = asyncio.get_running_loop()
+    min_pause = fetcher._fetch_max_wait_ms / 1000 * _MIN_PAUSE_SHARE  # noqa: SLF001
     idle_since = loop.time()
 
     async def paced(*arguments: Any) -> bool:
@@ -61,7 +63,7 @@ def pace_fetches(consumer: AIOKafkaConsumer) -> None:
         elif now - began < _QUICK_SECONDS:
             try:
                 pause = (now - idle_since) * _PAUSE_PER_IDLE_SECOND
-                await asyncio.sleep(min(max(_MIN_PAUSE_SECONDS, pause), _MAX_PAUSE_SECONDS))
+                await asyncio.sleep(min(max(min_pause, pause), _MAX_PAUSE_SECONDS))
             except asyncio.CancelledError:  # the partitions are gone, or the consumer stops; as `fetch` does
                 return False
         return has_news

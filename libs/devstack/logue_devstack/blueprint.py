@@ -35,6 +35,8 @@ def kind_of(name: str) -> str:
 
 #: Shorter than in production: whoever presses Ctrl-C waits for it.
 _DRAIN_SECONDS = 5
+#: Enough for as many agents; each partition costs a little with every fetch, which a single agent pays for all.
+_PARTITIONS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class Blueprint:
             "LOGUE_KAFKA_BOOTSTRAP": self.address("broker", seen_by=name),
             "LOGUE_INTERNAL_TOKEN": secrets.internal_token,
             "LOGUE_CONVERSATION_URL": f"http://{self.address('conversation', seen_by=name)}",
+            "LOGUE_TOPIC_PARTITIONS": os.environ.get("LOGUE_TOPIC_PARTITIONS", str(_PARTITIONS)),
         }
         database = partial(postgres.url, address=self.address("postgres", seen_by=name))
         roles = {

@@ -11,6 +11,8 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -76,7 +78,7 @@ class Model:
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),  # reads are timed below
-            trust_env=True,
+            proxy=_proxy_of(self._url),
         )
 
     async def close(self) -> None:
@@ -129,6 +131,12 @@ class Model:
         if completion.finish_reason is None:
             detail = "The model server ended the reply halfway. Try again in a moment."
             raise ModelFailedError(problem("model_error", detail), retryable=True)
+
+
+def _proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for `url` (HTTPS_PROXY, …); aiohttp would look there for every request."""
+    target = urlsplit(url)
+    return None if proxy_bypass(target.netloc) else getproxies().get(target.scheme)
 
 
 async def _take(completion: Completion, events: Iterable[bytes], say: Say) -> bool:

@@ -29,8 +29,8 @@ UNREADABLE = "unreadable"
 ISOLATION = "isolation"
 
 _POLL_MS = 200
-#: A drained partition waits this long at the broker before an empty answer.
-_FETCH_WAIT_MS = 50
+#: A drained partition waits this long at the broker before an empty answer; batches are gathered anyhow.
+_FETCH_WAIT_MS = 250
 #: A batch costs what its ten statements cost, whatever is in it. So while records keep coming, batches begin this far
 #: apart; what comes after a pause is stored at once.
 _BATCH_SECONDS = 0.1

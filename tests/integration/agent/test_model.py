@@ -379,6 +379,15 @@ async def test_cancelled_calls_leave_no_connection_behind(demo: tuple[str, DemoM
                 await asyncio.sleep(0.05)
 
 
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = (CHUNK % '"by proxy"' + STOP + DONE).encode()
+    async with raw_server(stream) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.setenv("no_proxy", "elsewhere.example")
+        async with asking("http://model.example") as model:
+            assert (await Said().ask(model, "Hi")).text == "by proxy"
+
+
 async def test_two_hundred_calls_run_side_by_side(demo: tuple[str, DemoModel]) -> None:
     """No pool of connections may queue them up."""
     async with asking(demo[0]) as model:
