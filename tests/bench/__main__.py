@@ -1,84 +1,70 @@
-"""`make bench`: what Logue adds to a direct call of the model, on each kind of broker.
+"""`make bench`: Logue beside the service that one would have written instead, and what it does by itself.
 
-Variables: `QUICK=1` (two minutes), `BROKERS=noida,apache` (default: both, where both can run). How to read the
-figures: docs/bench/README.md.
+Variables: `QUICK=1` (two minutes, the comparison only), `PARTS=compare,users,…` (default: all; the others keep the
+figures that they have). docs/bench/README.md says how to read what comes out.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import os
 import subprocess
 import sys
-import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from tests.bench.load import Plan, many_at_a_time, one_at_a_time
-from tests.bench.report import TARGETS, figures_of, markdown
+from tests.bench import parts, rounds
+from tests.bench.report import TARGETS, markdown, plot
 
 from logue_devstack.apache_kafka import jar_folder, missing_tools
-from logue_devstack.stack import Stack
 
 _ROOT = Path(__file__).parents[2]
-_RESULTS = _ROOT / "docs" / "bench"
-_QUICK = Plan(rounds=50, blocks=1, block_seconds=10.0)
-_FULL = Plan(rounds=300, blocks=3, block_seconds=20.0)
+_DOCS = _ROOT / "docs" / "bench"
 _BEGIN, _END = "<!-- figures: written by make bench -->\n", "<!-- end of figures -->\n"
 
 
 def main() -> int:
     """Returns 1 where a target was missed."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        os.environ.pop(name, None)  # the demo model is what we compare with
-    plan = _QUICK if os.environ.get("QUICK") == "1" else _FULL
-    brokers = [name for name in os.environ.get("BROKERS", "noida,apache").split(",") if _can_run(name)]
-    results: dict[str, Any] = {
+    quick = os.environ.get("QUICK") == "1"
+    plan = rounds.QUICK if quick else rounds.FULL
+    file = _DOCS / ("quick.json" if quick else "results.json")
+    chosen = os.environ.get("PARTS", "compare" if quick else ",".join(["compare", *parts.ALL])).split(",")
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() and "compare" not in chosen else {}
+    results |= {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{os.cpu_count()} shared cores, Python {sys.version.split()[0]}",
         "commit": _commit(),
-        "amount": f"{plan.rounds} rounds alone, {plan.blocks} × {plan.block_seconds:g} s with {plan.users} users",
-        "users": plan.users,
-        "brokers": {name: measure(name, plan) for name in brokers},
     }
-    text = markdown(results)
-    print(f"\n{text}")
-    _write(results, text)
-    found = [(target, figures) for figures in results["brokers"].values() for target in TARGETS]
-    return int(not all(target.reached(figures) <= target.limit for target, figures in found))
+    gc.freeze()
+    if "compare" in chosen:
+        names = [rounds.MODEL, rounds.MONOLITH, "logue-noida", *(["logue-apache"] if _has_apache() else [])]
+        results["amount"] = f"{plan.rounds} rounds, {plan.unloaded_turns} turns alone, {plan.seconds:g} s a phase"
+        results["compare"] = rounds.figures(rounds.measure(names, plan, _say))
+        _write(results, file, into_readme=not quick)
+    for name in chosen:
+        if name != "compare":
+            part: Callable[[], dict[str, Any]] = parts.ALL[name]
+            _say(f"{name} …")
+            found = part()
+            _say(json.dumps(found))
+            results |= found
+            _write(results, file, into_readme=not quick)
+    print(f"\n{markdown(results)}")
+    return int(any(target.reached(results) is False for target in TARGETS))
 
 
-def measure(broker: str, plan: Plan) -> dict[str, Any]:
-    """All figures of one broker, on a system of its own with nothing in it."""
-    print(f"{broker}: starting the system …", flush=True)
-    # A crash must show as errors, so nothing is started again.
-    with (
-        tempfile.TemporaryDirectory(prefix="logue-bench-") as folder,
-        Stack(Path(folder), broker=broker, restart_crashed=False) as stack,
-    ):
-        return asyncio.run(_measure(stack, broker, plan))
-
-
-async def _measure(stack: Stack, broker: str, plan: Plan) -> dict[str, Any]:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-    async with aiohttp.ClientSession(connector=connector) as http:
-        gc.freeze()
-        print(f"{broker}: one at a time …", flush=True)
-        alone = await one_at_a_time(stack, http, plan)
-        print(f"{broker}: {plan.users} users at a time …", flush=True)
-        users = await many_at_a_time(stack, http, plan)
-    return figures_of(alone, users)
-
-
-def _can_run(broker: str) -> bool:
-    problem = missing_tools(jar_folder()) if broker == "apache" else None
+def _has_apache() -> bool:
+    problem = missing_tools(jar_folder())
     if problem is not None:
-        print(f"Without {broker}: {problem}")
+        _say(f"Without Apache Kafka: {problem}")
     return problem is None
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _commit() -> str:
@@ -86,11 +72,14 @@ def _commit() -> str:
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
-def _write(results: dict[str, Any], text: str) -> None:
-    (_RESULTS / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    readme = _RESULTS / "README.md"
+def _write(results: dict[str, Any], file: Path, *, into_readme: bool) -> None:
+    if not into_readme:
+        return
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    plot(results, _DOCS / "compare.png")
+    readme = _DOCS / "README.md"
     before, _, rest = readme.read_text().partition(_BEGIN)
-    readme.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{rest.partition(_END)[2]}")
+    readme.write_text(f"{before}{_BEGIN}\n{markdown(results)}\n{_END}{rest.partition(_END)[2]}")
 
 
 if __name__ == "__main__":

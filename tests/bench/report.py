@@ -1,144 +1,215 @@
-"""From answers to figures, and from figures to Markdown."""
+"""From figures to targets, tables and a plot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tests.bench.calls import Answer
-from tests.bench.load import Answers
-from tests.bench.measure import OTHERS, quantile, summary
-
 Figures = Mapping[str, Any]
+_BROKERS = ("logue-noida", "logue-apache")
+_TITLES = {
+    "model": "the model itself",
+    "monolith": "reference monolith",
+    "logue-noida": "Logue, embedded broker",
+    "logue-apache": "Logue, Apache Kafka",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one figure of a broker's figures has to stay below."""
+    """What one figure has to stay on the right side of; `system` where there is one for each."""
 
     text: str
-    path: tuple[str, ...]
+    figure: Callable[[Figures], float]
     limit: float
+    at_least: bool = False
 
-    def reached(self, figures: Figures) -> float:
-        found: Any = figures
-        for key in self.path:
-            found = found[key]
-        return float(found)
+    def reached(self, results: Figures) -> bool | None:
+        """None: it was not measured."""
+        value = self.value(results)
+        compare = operator.ge if self.at_least else operator.le
+        return None if value is None else bool(compare(value, self.limit))
 
-
-TARGETS = (
-    Target("added TTFT p50, alone, new conversation (ms)", ("alone", "new", "added_first", "p50"), 12),
-    Target("added TTFT p95, alone, new conversation (ms)", ("alone", "new", "added_first", "p95"), 30),
-    Target("added TTFT p50, alone, known conversation (ms)", ("alone", "known", "added_first", "p50"), 12),
-    Target("added TTFT p95, alone, known conversation (ms)", ("alone", "known", "added_first", "p95"), 30),
-    Target("added TTFT p95, 100 users (ms)", ("users", "logue", "added_first", "p95"), 200),
-    Target("errors", ("errors",), 0),
-)
+    def value(self, results: Figures) -> float | None:
+        try:
+            return self.figure(results)
+        except (KeyError, IndexError, ZeroDivisionError):
+            return None
 
 
-def figures_of(alone: Answers, users: Answers) -> dict[str, Any]:
-    """Everything that is reported of one broker. Answers with errors count as errors and nowhere else."""
-    errors = alone.errors() + users.errors()
-    return {
-        "alone": _ways(alone, paired=True),
-        "users": _ways(users, paired=False),
-        "cpu": {way: _cpu(users, way) for way in users.cpu_seconds},
-        "errors": len(errors),
-        "error_examples": errors[:5],
-    }
+def _median(results: Figures, system: str, phase: str, *path: str) -> float:
+    found: Any = results["compare"][system][phase]
+    for key in path:
+        found = found[key]
+    return float(found["median"])
 
 
-def _ways(answers: Answers, *, paired: bool) -> dict[str, Any]:
-    direct = answers.by_way["direct"]
-    found: dict[str, Any] = {}
-    for way, all_of in answers.by_way.items():
-        good = [answer for answer in all_of if not answer.error]
-        found[way] = {
-            "first": summary([answer.first_ms for answer in good]),
-            "total": summary([answer.total_ms for answer in good]),
-        }
-        if way != "direct":
-            found[way]["added_first"] = summary(added_first(all_of, direct, paired=paired))
+def _ratio(system: str, phase: str, *path: str) -> Callable[[Figures], float]:
+    return lambda r: _median(r, system, phase, *path) / _median(r, "monolith", phase, *path)
+
+
+def _added(results: Figures, system: str, quantile: str) -> float:
+    """Milliseconds to the first text beyond what the model itself takes (its median)."""
+    return _median(results, system, "unloaded", "first_ms", quantile) - _median(
+        results, "model", "unloaded", "first_ms", "p50"
+    )
+
+
+def _added_ratio(system: str, quantile: str) -> Callable[[Figures], float]:
+    return lambda r: _added(r, system, quantile) / _added(r, "monolith", quantile)
+
+
+def _spread_of(part: str, key: str) -> Callable[[Figures], float]:
+    def found(results: Figures) -> float:
+        values = [run[key] for run in results[part]]
+        return float(max(values) / min(values))
+
     return found
 
 
-def added_first(logue: Sequence[Answer], direct: Sequence[Answer], *, paired: bool) -> list[float]:
-    """Milliseconds that Logue added to the first token: against the direct call of the same round, or the median."""
-    if paired:
-        rounds = zip(logue, direct, strict=True)
-        return [mine.first_ms - other.first_ms for mine, other in rounds if not (mine.error or other.error)]
-    median = quantile([answer.first_ms for answer in direct if not answer.error], 0.5)
-    return [answer.first_ms - median for answer in logue if not answer.error]
+def _targets() -> list[Target]:
+    found: list[Target] = []
+    for system, times in zip(_BROKERS, (2.0, 1.2), strict=True):
+        name = _TITLES[system]
+        found += [
+            Target(
+                f"CPU of a turn at saturation ÷ monolith's · {name}", _ratio(system, "saturated", "own_cpu_ms"), 0.4
+            ),
+            Target(
+                f"turns a second at saturation ÷ monolith's · {name}",
+                _ratio(system, "saturated", "per_second"),
+                times,
+                at_least=True,
+            ),
+            Target(f"added to the first text, alone, p50 ÷ monolith's · {name}", _added_ratio(system, "p50"), 1.0),
+            Target(f"added to the first text, alone, p99 ÷ monolith's · {name}", _added_ratio(system, "p99"), 1.0),
+        ]
+    return [
+        *found,
+        Target("1,000 users: tokens late by, p95 (ms)", lambda r: r["users"]["late_ms"]["token"]["p95"], 200),
+        Target("1,000 users: errors", lambda r: r["users"]["errors"], 0),
+        Target(
+            "1,000 streams of 2 tokens/s: late by, p95 (ms)", lambda r: r["streams"]["late_ms"]["token"]["p95"], 200
+        ),
+        Target("1,000 streams of 2 tokens/s: errors", lambda r: r["streams"]["errors"], 0),
+        Target("open streams, none dropped", lambda r: r["open"]["dropped"], 0),
+        Target("open streams: delivery p99 (ms)", lambda r: r["open"]["delivery_ms"]["p99"], 250),
+        Target("open streams: KiB each", lambda r: r["open"]["kib_per_stream"]["after_events"], 30),
+        Target("open streams: late heartbeats", lambda r: r["open"]["heartbeats"]["late"], 0),
+        Target("events stored a second", lambda r: r["drain"]["events_per_second"], 20_000, at_least=True),
+        Target("a page of history under load, p95 (ms)", lambda r: r["history"]["page_ms"]["p95"], 20),
+        Target(
+            "CPU of a turn, 10 to 1,000 at once: highest ÷ lowest",
+            _spread_of("concurrency", "own_cpu_ms_per_turn"),
+            1.2,
+        ),
+        Target(
+            "CPU of a turn, 1,000th ÷ 10th", lambda r: r["turns"][1]["own_cpu_ms"] / r["turns"][0]["own_cpu_ms"], 1.2
+        ),
+        Target(
+            "turns per CPU second of agents, 1 to 4: highest ÷ lowest",
+            _spread_of("agents", "turns_per_cpu_second"),
+            1.1,
+        ),
+        Target(
+            "turns per CPU second of gateways, 1 to 4: highest ÷ lowest",
+            _spread_of("gateways", "turns_per_cpu_second"),
+            1.1,
+        ),
+    ]
 
 
-def _cpu(answers: Answers, way: str) -> dict[str, dict[str, float]]:
-    """By process: CPU milliseconds per turn, and percent of one core."""
-    turns, seconds, cpu = len(answers.by_way[way]), answers.seconds[way], answers.cpu_seconds[way]
-    return {
-        "ms_per_turn": {name: round(used * 1000 / turns, 2) for name, used in cpu.items()},
-        "percent": {name: round(used * 100 / seconds, 1) for name, used in cpu.items()},
-    }
+TARGETS = _targets()
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """The tables of a whole run."""
-    brokers: Mapping[str, Figures] = results["brokers"]
+def markdown(results: Figures) -> str:
+    """The tables of a run."""
     parts = [f"{results['date']}, {results['machine']}, commit {results['commit']}; {results['amount']}.", ""]
-    parts += table(["Target", "limit", *brokers], [_target_row(target, brokers) for target in TARGETS])
-    for phase, title in (("alone", "One at a time"), ("users", f"{results['users']} users at a time")):
-        rows = [row for broker, figures in brokers.items() for row in _phase_rows(broker, figures[phase])]
-        columns = ["Broker", "way", "calls", "TTFT p50", "p95", "p99", "added p50", "p95", "p99", "total p50", "p95"]
-        parts += ["", f"**{title}** (ms)", "", *table(columns, rows)]
-    parts += ["", f"**CPU with {results['users']} users**", "", *_cpu_table(brokers)]
-    for broker, figures in brokers.items():
-        parts += [f"\n{broker}: {figures['errors']} errors, such as", *figures["error_examples"]] * bool(
-            figures["errors"]
-        )
+    rows = [
+        [
+            t.text,
+            f"{'≥' if t.at_least else '≤'} {t.limit:g}",
+            f"{value:.3g}",
+            "reached" if t.reached(results) else "**missed**",
+        ]
+        for t in TARGETS
+        if (value := t.value(results)) is not None
+    ]
+    parts += table(["Target", "limit", "measured", ""], rows)
+    for phase, title in (
+        ("unloaded", "One user, one question after the other"),
+        ("steady", "60 turns a second, evenly (open loop)"),
+        ("saturated", "32 users without a pause"),
+    ):
+        parts += ["", f"**{title}**", "", *_phase_table(results["compare"], phase)]
     return "\n".join(parts) + "\n"
 
 
-def _target_row(target: Target, brokers: Mapping[str, Figures]) -> list[str]:
-    values = [target.reached(figures) for figures in brokers.values()]
-    # Written so that nan (nothing was measured) is a miss.
-    cells = [f"{value:g} {'reached' if value <= target.limit else '**missed**'}" for value in values]
-    return [target.text, f"≤ {target.limit:g}", *cells]
-
-
-def _phase_rows(broker: str, phase: Figures) -> list[list[str]]:
-    rows: list[list[str]] = []
-    for way, figures in phase.items():
-        first, total, added = figures["first"], figures["total"], figures.get("added_first")
-        quantiles = [first[p] for p in ("p50", "p95", "p99")]
-        quantiles += [added[p] if added else None for p in ("p50", "p95", "p99")]
-        quantiles += [total["p50"], total["p95"]]
-        rows.append(
-            [broker, way, f"{first['n']:.0f}", *("" if value is None else f"{value:.1f}" for value in quantiles)]
-        )
-    return rows
-
-
-def _cpu_table(brokers: Mapping[str, Figures]) -> list[str]:
-    """Of direct blocks the share of a core tells what Logue's processes use when there is nothing to do."""
-    shown = [
-        ("direct", "percent", "direct, % of a core"),
-        ("logue", "percent", "logue, % of a core"),
-        ("logue", "ms_per_turn", "logue, ms per turn"),
+def _phase_table(compare: Figures, phase: str) -> list[str]:
+    columns = [
+        "",
+        "turns/s",
+        "first text p50 (ms)",
+        "p95",
+        "p99",
+        "CPU a turn, service (ms)",
+        "all processes (ms a turn)",
+        "errors",
     ]
-    names = list(next(iter(brokers.values()))["cpu"]["logue"]["percent"]) if brokers else []
-    rows: list[list[str]] = []
-    for broker, figures in brokers.items():
-        for way, unit, text in shown:
-            values: Mapping[str, float] = figures["cpu"][way][unit]
-            rows.append([broker, text, *(f"{values[name]:.1f}" for name in names), f"{_ours(values):.1f}"])
-    return table(["Broker", "", *names, f"sum without {OTHERS}"], rows)
+    rows = []
+    for system, phases in compare.items():
+        found = phases[phase]
+        others = ", ".join(f"{name} {value:.2f}" for name, value in found["cpu_ms"].items())
+        own = "–" if system == "model" else _with_spread(found["own_cpu_ms"], 2)
+        first = [_with_spread(found["first_ms"][p], 1) for p in ("p50", "p95", "p99")]
+        rows.append([_TITLES[system], _with_spread(found["per_second"], 0), *first, own, others, str(found["errors"])])
+    return table(columns, rows)
 
 
-def _ours(values: Mapping[str, float]) -> float:
-    return sum(value for name, value in values.items() if name != OTHERS)
+def _with_spread(spread: Mapping[str, float], digits: int) -> str:
+    return f"{spread['median']:.{digits}f} ({spread['low']:.{digits}f}–{spread['high']:.{digits}f})"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table, line by line."""
     return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
+
+
+def plot(results: Figures, path: Path) -> None:
+    """Saturation, CPU and first text, side by side."""
+    import matplotlib as mpl  # noqa: PLC0415 (only who makes the plot waits for it)
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    compare = results["compare"]
+    names = [name for name in compare if name != "model"]
+    colors = ["#9aa5b1", "#5b8def", "#2450a4"][: len(names)]
+    panels: list[tuple[str, Callable[[str], Mapping[str, float]]]] = [
+        ("turns a second, 32 users without a pause", lambda name: compare[name]["saturated"]["per_second"]),
+        ("ms of CPU a turn, the service's own processes", lambda name: compare[name]["saturated"]["own_cpu_ms"]),
+        ("ms to the first text, one user", lambda name: compare[name]["unloaded"]["first_ms"]["p50"]),
+    ]
+    figure, axes = plt.subplots(1, len(panels), figsize=(12, 3.6))
+    for axis, (title, value) in zip(axes, panels, strict=True):
+        spreads = [value(name) for name in names]
+        heights = [s["median"] for s in spreads]
+        errors = [[s["median"] - s["low"] for s in spreads], [s["high"] - s["median"] for s in spreads]]
+        bars = axis.bar(
+            [_TITLES[name].replace(", ", ",\n").replace("reference ", "reference\n") for name in names],
+            heights,
+            yerr=errors,
+            capsize=4,
+            color=colors,
+        )
+        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.set_title(title, fontsize=10)
+        axis.margins(y=0.15)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    figure.suptitle(f"20-token replies, {results['machine']}: medians, lowest and highest of the rounds", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)

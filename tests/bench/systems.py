@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[2]
 #: As many as a small machine has cores.
 _MONOLITH_WORKERS = 2
 #: The processes whose CPU time is that of the service: broker, database and model are there for it.
-_OWN = ("monolith", "gateway", "agent", "conversation")
+OWN = ("monolith", "gateway", "agent", "conversation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class System:
     ports: tuple[int, ...]
     token: Callable[[str], str]
     pids: Mapping[str, int] = field(default_factory=dict)
+    #: Of its broker.
+    bootstrap: str = ""
 
     @property
     def is_model(self) -> bool:
@@ -43,7 +45,7 @@ class System:
     @property
     def own(self) -> tuple[str, ...]:
         """Those of `pids` that do the work of the service itself."""
-        return tuple(name for name in self.pids if name.startswith(_OWN))
+        return tuple(name for name in self.pids if name.startswith(OWN))
 
     def clock(self) -> CpuClock:
         """Of all its processes."""
@@ -89,7 +91,13 @@ def logue(
     )
     with stack:
         pids = _pids(*(stack.server(name) for name in stack.names))
-        yield System(f"logue-{broker}", stack.ports.gateways, lambda user: stack.token(user, seconds=36_000), pids)
+        yield System(
+            f"logue-{broker}",
+            stack.ports.gateways,
+            lambda user: stack.token(user, seconds=36_000),
+            pids,
+            stack.kafka_bootstrap,
+        )
 
 
 @contextmanager
