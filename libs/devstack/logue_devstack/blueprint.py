@@ -41,7 +41,8 @@ _DRAIN_SECONDS = 5
 class Blueprint:
     """What a stack is to consist of.
 
-    `environment` goes to every process; `service_environment` to those named so ("agent-0"), or of that kind ("agent").
+    `environment` goes to every process; `service_environment` to those named so ("agent-0"), or of that kind ("agent"),
+    the commands "topics" and "migrations" included.
     `routes` says where one process, or kind, reaches a kind otherwise than directly: `("agent", "conversation")` to
     "host:port" (or, for the broker, several with commas). `brokers` makes the nodes of a cluster in the broker's place;
     their `port` is the one for who has no route.
@@ -170,6 +171,10 @@ class Blueprint:
             log=self.log(name),
             stopping=self.stopping,
         )
+
+    def command_environment(self, name: str) -> dict[str, str]:
+        """Of what runs once and ends: "topics", "migrations"."""
+        return self._with_overrides(name, {})
 
     def _with_overrides(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
         kind = kind_of(name)
