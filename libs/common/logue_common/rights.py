@@ -1,8 +1,8 @@
 """Who may do what in Kafka: the one definition, from which ACLs are made. docs/security.md shows it as a table.
 
 A right that is listed is one that its service uses, and none is missing: tests/integration/security compares this with
-what a real broker was asked. Read, Write and Create imply Describe (Kafka's authorizer). Idempotent producers need no
-right of their own since Kafka 2.8 (KIP-679), clients without a group none on a group, and nobody one on the cluster.
+what a real broker was asked. Read and Write imply Describe (Kafka's authorizer). Idempotent producers need no right of
+their own since Kafka 2.8 (KIP-679), clients without a group none on a group, and nobody one on the cluster.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def _rights(
             (Resource.TOPIC, Operation.READ, reads),
             (Resource.TOPIC, Operation.WRITE, writes),
             (Resource.TOPIC, Operation.CREATE, creates),
+            (Resource.TOPIC, Operation.DESCRIBE, creates),  # to see which of them are missing
             (Resource.GROUP, Operation.READ, joins),
             (Resource.GROUP, Operation.DESCRIBE, watches),
         )

@@ -107,8 +107,8 @@ class KafkaSettings(LogueSettings):
             return ssl.create_default_context(cafile=self.kafka_ssl_cafile)
         except OSError as error:  # ssl.SSLError is one
             raise StartupError(
-                f"LOGUE_KAFKA_SSL_CAFILE must name a readable PEM file with certificates; {self.kafka_ssl_cafile} is none "
-                f"({error.strerror or error})."
+                f"LOGUE_KAFKA_SSL_CAFILE is {self.kafka_ssl_cafile}, which cannot be read as certificates in PEM "
+                f"({error.strerror or error}): set it to such a file, or unset it to trust those of the system."
             ) from error
 
 

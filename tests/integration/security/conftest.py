@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
-from tests.integration.security.secured import Keys, SecuredKafka
+from tests.integration.security.secured import Decision, Keys, SecuredKafka
 
 from logue_common.rights import RIGHTS, user_of
 from logue_devstack.apache_kafka import jar_folder, missing_tools
@@ -68,5 +67,11 @@ def broker(stack: Stack) -> SecuredKafka:
 
 
 @pytest.fixture(scope="session")
-def authority(keys: Keys) -> Path:
-    return keys.authority
+def start(broker: SecuredKafka) -> set[Decision]:
+    """What the authorizer decided until everything was ready, before any test."""
+    return broker.decisions()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _start_comes_first(start: set[Decision]) -> None:
+    """Whatever test is the first one."""

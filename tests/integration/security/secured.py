@@ -27,7 +27,8 @@ ADMIN = "admin"
 _BROKER = "broker"
 _AUDIT_LOGGER = "kafka.authorizer.logger"
 _DECISION = re.compile(
-    r"Principal = User:(\S+) is (Allowed|Denied) operation = (\w+) from host = \S+ on resource = (\w+):LITERAL:(\S+) for"
+    r"Principal = User:(\S+) is (Allowed|Denied) operation = (\w+) "
+    r"from host = \S+ on resource = (\w+):LITERAL:(\S+) for"
 )
 
 
@@ -96,10 +97,11 @@ class SecuredKafka(ApacheKafka):
         log: Path,
         stopping: threading.Event | None = None,
     ) -> None:
+        ports = {"CLIENTS": port, "BROKERS": broker_port, "CONTROLLER": controller_port}
         super().__init__(
             data_dir,
             port,
-            settings=_settings(port, broker_port, controller_port, keys),
+            settings=_settings(ports, keys),
             format_options=[
                 option
                 for user, password in keys.passwords.items()
@@ -110,6 +112,8 @@ class SecuredKafka(ApacheKafka):
             stopping=stopping,
         )
         self.keys = keys
+        #: By listener.
+        self.ports = ports
 
     def settings_of(self, user: str) -> KafkaSettings:
         """How `user` reaches it."""
@@ -142,11 +146,10 @@ class SecuredKafka(ApacheKafka):
             await admin.close()
 
 
-def _settings(port: int, broker_port: int, controller_port: int, keys: Keys) -> dict[str, str]:
-    ports = {"CLIENTS": port, "BROKERS": broker_port, "CONTROLLER": controller_port}
+def _settings(ports: Mapping[str, int], keys: Keys) -> dict[str, str]:
     listeners = {name: f"{name}://{LOOPBACK}:{number}" for name, number in ports.items()}
     return {
-        **broker_settings(port, controller_port),
+        **broker_settings(ports["CLIENTS"], ports["CONTROLLER"]),
         "listeners": ",".join(listeners.values()),
         "advertised.listeners": f"{listeners['CLIENTS']},{listeners['BROKERS']}",
         "listener.security.protocol.map": "CLIENTS:SASL_SSL,BROKERS:SSL,CONTROLLER:SSL",

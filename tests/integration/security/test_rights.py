@@ -1,0 +1,95 @@
+"""What RIGHTS lists is allowed, and nothing else is: every service, everything there is, every operation."""
+
+from __future__ import annotations
+
+import pytest
+from tests.integration.security import attempts
+from tests.integration.security.attempts import Attempt, Client, connected
+from tests.integration.security.secured import ADMIN, SecuredKafka
+
+from logue_common.acls import apply_rights
+from logue_common.rights import AGENT_GROUP, CONVERSATION_GROUP, RIGHTS, Operation, Resource, Right, user_of
+from logue_common.topics import ALL_TOPICS
+
+pytestmark = pytest.mark.apache
+
+_GROUPS = (AGENT_GROUP, CONVERSATION_GROUP, "somebody-else")
+_ON_TOPICS: dict[Operation, Attempt] = {
+    Operation.READ: attempts.read,
+    Operation.WRITE: attempts.write,
+    Operation.CREATE: attempts.create,
+    Operation.DESCRIBE: attempts.describe,
+}
+_ON_GROUPS: dict[Operation, Attempt] = {
+    Operation.READ: attempts.be_member,
+    Operation.DESCRIBE: attempts.describe_group,
+}
+_FOR_NOBODY: list[tuple[Attempt, tuple[str, ...]]] = [
+    (attempts.delete, ALL_TOPICS),
+    (attempts.alter, ALL_TOPICS),
+    (attempts.describe_configuration, ALL_TOPICS),
+    (attempts.alter_configuration, ALL_TOPICS),
+    (attempts.create, ("chat.secrets",)),
+    (attempts.read, ("__consumer_offsets",)),
+    (attempts.write, ("__consumer_offsets",)),
+    (attempts.delete_group, _GROUPS),
+    (attempts.transact, ("logue",)),
+    (attempts.describe_rules, ("User:logue-gateway",)),
+    (attempts.grant, ("User:logue-gateway",)),
+]
+
+
+@pytest.mark.parametrize("service", RIGHTS)
+async def test_what_is_listed_is_allowed_and_nothing_else(broker: SecuredKafka, service: str) -> None:
+    async with connected(broker.settings_of(user_of(service))) as client:
+        allowed = await _allowed(client, Resource.TOPIC, ALL_TOPICS, _ON_TOPICS)
+        allowed |= await _allowed(client, Resource.GROUP, _GROUPS, _ON_GROUPS)
+    assert allowed == RIGHTS[service] | {
+        Right(right.resource, right.name, Operation.DESCRIBE)
+        for right in RIGHTS[service]
+        if right.operation in (Operation.READ, Operation.WRITE)
+    }
+
+
+async def _allowed(
+    client: Client, resource: Resource, names: tuple[str, ...], operations: dict[Operation, Attempt]
+) -> set[Right]:
+    return {
+        Right(resource, name, operation)
+        for name in names
+        for operation, attempt in operations.items()
+        if await client.is_allowed(attempt, name)
+    }
+
+
+@pytest.mark.parametrize("service", RIGHTS)
+async def test_what_no_service_needs_is_refused_to_every_one(broker: SecuredKafka, service: str) -> None:
+    async with connected(broker.settings_of(user_of(service))) as client:
+        allowed = [
+            (attempt.__name__, name)
+            for attempt, names in _FOR_NOBODY
+            for name in names
+            if await client.is_allowed(attempt, name)
+        ]
+    assert allowed == []
+
+
+async def test_the_attempts_tell_a_right_from_its_absence(broker: SecuredKafka) -> None:
+    """An operator may do all of that, so that a refusal above is one for want of a right."""
+    harmless = [
+        entry for entry in _FOR_NOBODY if entry[0] in (attempts.describe_configuration, attempts.describe_rules)
+    ]
+    async with connected(broker.settings_of(ADMIN)) as client:
+        for attempt, names in [*harmless, (attempts.alter, ALL_TOPICS), (attempts.transact, ("an-operators",))]:
+            for name in names:
+                assert await client.is_allowed(attempt, name), (attempt.__name__, name)
+
+
+async def test_rights_are_granted_once_and_what_others_granted_is_told(broker: SecuredKafka) -> None:
+    operator = broker.settings_of(ADMIN)
+    assert (await apply_rights(operator)).added == ()
+    async with connected(operator) as client:
+        answer = await client.send(attempts.CreateAclsRequest(2, "old", 3, "User:logue-agent", "*", 3, 3))
+        assert answer.creation_responses[0][0] == 0
+    applied = await apply_rights(operator)
+    assert (applied.added, applied.surplus) == ((), (("agent", (2, "old", 3, "*", 3, 3)),))
