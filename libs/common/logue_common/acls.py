@@ -7,12 +7,14 @@ variables as the services. Users themselves, with their passwords, are made with
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
 
+from logue_common.errors import StartupError
 from logue_common.rights import RIGHTS, Operation, Resource, Right, user_of
 from logue_common.settings import KafkaSettings
 
@@ -83,15 +85,22 @@ async def _create(admin: AIOKafkaAdminClient, principal: str, rule: Rule) -> Non
             raise for_code(code)(message)
 
 
-def _main() -> None:
-    applied = asyncio.run(apply_rights(KafkaSettings.load()))
+def _main() -> str | None:
+    """What went wrong, to be shown instead of a traceback."""
+    try:
+        applied = asyncio.run(apply_rights(KafkaSettings.load()))
+    except StartupError as error:
+        return str(error)
+    except KafkaError as error:
+        return f"Kafka did not grant the rights ({error}). Set LOGUE_KAFKA_… to a user who may alter the cluster."
     for service, right in applied.added:
-        print(f"added: {user_of(service)} {right.operation} {right.resource} {right.name}")  # noqa: T201 (a command's answer)
+        print(f"added: {user_of(service)} {right.operation} {right.resource} {right.name}")  # noqa: T201 (an answer)
     for service, rule in applied.surplus:
         print(f"unknown rule, left as it is: {user_of(service)} {rule}")  # noqa: T201
     if not applied.added:
         print("added: nothing, every service has its rights")  # noqa: T201
+    return None
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

@@ -1,4 +1,4 @@
-"""Who may do what in Kafka: the one definition, from which ACLs are made. docs/security.md shows it as a table.
+"""Who may do what in Kafka: the one definition, from which ACLs and the AsyncAPI document are made.
 
 A right that is listed is one that its service uses, and none is missing: tests/integration/security compares this with
 what a real broker was asked. Read and Write imply Describe (Kafka's authorizer). Idempotent producers need no right of
@@ -97,3 +97,8 @@ RIGHTS: Mapping[str, frozenset[Right]] = {
     ),
     "topics": _rights(creates=ALL_TOPICS),
 }
+
+
+def topics_of(service: str, operation: Operation) -> list[str]:
+    """The topics on which `service` may do that, in the order of ALL_TOPICS."""
+    return [name for name in ALL_TOPICS if Right(Resource.TOPIC, name, operation) in RIGHTS[service]]

@@ -17,7 +17,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteGroupsRequest, DescribeAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DeleteGroupsRequest, DescribeAclsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
@@ -147,3 +147,8 @@ async def describe_rules(client: Client, principal: str) -> Any:
 async def grant(client: Client, principal: str) -> Any:
     """Everything, on every topic."""
     return await client.send(CreateAclsRequest(2, "*", 3, principal, "*", 2, 3))
+
+
+async def revoke(client: Client, principal: str) -> Any:
+    """Everything that it may."""
+    return await client.send(DeleteAclsRequest(1, None, 1, principal, None, 1, 1))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from tests.integration.security import attempts
 from tests.integration.security.attempts import Attempt, Client, connected
@@ -9,10 +13,13 @@ from tests.integration.security.secured import ADMIN, SecuredKafka
 
 from logue_common.acls import apply_rights
 from logue_common.rights import AGENT_GROUP, CONVERSATION_GROUP, RIGHTS, Operation, Resource, Right, user_of
-from logue_common.topics import ALL_TOPICS
+from logue_common.topics import ALL_TOPICS, CHAT_DLQ
 
 pytestmark = pytest.mark.apache
 
+#: A rule that nobody defined, and one of the agent's own, in Kafka's codes.
+_FOREIGN = (2, "old", 3, "*", 3, 3)
+_DLQ = (2, CHAT_DLQ, 3, "*", 4, 3)
 _GROUPS = (AGENT_GROUP, CONVERSATION_GROUP, "somebody-else")
 _ON_TOPICS: dict[Operation, Attempt] = {
     Operation.READ: attempts.read,
@@ -36,6 +43,7 @@ _FOR_NOBODY: list[tuple[Attempt, tuple[str, ...]]] = [
     (attempts.transact, ("logue",)),
     (attempts.describe_rules, ("User:logue-gateway",)),
     (attempts.grant, ("User:logue-gateway",)),
+    (attempts.revoke, ("User:logue-conversation",)),
 ]
 
 
@@ -85,11 +93,31 @@ async def test_the_attempts_tell_a_right_from_its_absence(broker: SecuredKafka) 
                 assert await client.is_allowed(attempt, name), (attempt.__name__, name)
 
 
-async def test_rights_are_granted_once_and_what_others_granted_is_told(broker: SecuredKafka) -> None:
+def test_rights_are_granted_once(broker: SecuredKafka) -> None:
+    """By the command, as an operator."""
+    again = _grant(broker, ADMIN)
+    assert (again.returncode, again.stdout) == (0, "added: nothing, every service has its rights\n")
+
+
+def test_a_service_cannot_grant_rights(broker: SecuredKafka) -> None:
+    refused = _grant(broker, user_of("gateway"))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Kafka did not grant the rights (")
+    assert "CLUSTER_AUTHORIZATION_FAILED" in refused.stderr or "ClusterAuthorizationFailed" in refused.stderr
+
+
+async def test_a_right_that_was_taken_away_is_granted_again_and_others_are_told(broker: SecuredKafka) -> None:
     operator = broker.settings_of(ADMIN)
-    assert (await apply_rights(operator)).added == ()
     async with connected(operator) as client:
-        answer = await client.send(attempts.CreateAclsRequest(2, "old", 3, "User:logue-agent", "*", 3, 3))
-        assert answer.creation_responses[0][0] == 0
-    applied = await apply_rights(operator)
-    assert (applied.added, applied.surplus) == ((), (("agent", (2, "old", 3, "*", 3, 3)),))
+        await client.send(attempts.CreateAclsRequest(*_FOREIGN[:3], "User:logue-agent", *_FOREIGN[3:]))
+        await client.send(attempts.DeleteAclsRequest(*_DLQ[:3], "User:logue-agent", *_DLQ[3:]))
+        applied = await apply_rights(operator)
+        await client.send(attempts.DeleteAclsRequest(*_FOREIGN[:3], "User:logue-agent", *_FOREIGN[3:]))
+    assert applied.added == (("agent", Right(Resource.TOPIC, CHAT_DLQ, Operation.WRITE)),)
+    assert applied.surplus == (("agent", _FOREIGN),)
+
+
+def _grant(broker: SecuredKafka, user: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LOGUE_KAFKA_BOOTSTRAP": broker.bootstrap, **broker.keys.environment(user)}
+    command = [sys.executable, "-m", "logue_common.acls"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
