@@ -64,6 +64,15 @@ def _rule(right: Right) -> Rule:
     return _RESOURCES[right.resource], right.name, _LITERAL, _EVERY_HOST, _OPERATIONS[right.operation], _ALLOW
 
 
+def _shown(rule: Rule) -> str:
+    """For people; codes that the definition does not use stay codes."""
+    resource, name, pattern, host, operation, permission = rule
+    resources = {code: str(kind) for kind, code in _RESOURCES.items()}
+    operations = {code: str(kind) for kind, code in _OPERATIONS.items()}
+    what = f"{operations.get(operation, f'operation {operation}')} {resources.get(resource, f'resource {resource}')}"
+    return f"{what} {name} (pattern {pattern}, host {host}, permission {permission})"
+
+
 async def _rules_of(admin: AIOKafkaAdminClient, principal: str) -> set[Rule]:
     question = DescribeAclsRequest(_ANY, None, _ANY, principal, None, _ANY, _ANY)
     answer = await admin._send_request(question)  # noqa: SLF001 (aiokafka 0.14 has the messages, but no method)
@@ -96,7 +105,7 @@ def _main() -> str | None:
     for service, right in applied.added:
         print(f"added: {user_of(service)} {right.operation} {right.resource} {right.name}")  # noqa: T201 (an answer)
     for service, rule in applied.surplus:
-        print(f"unknown rule, left as it is: {user_of(service)} {rule}")  # noqa: T201
+        print(f"unknown rule, left as it is: {user_of(service)} {_shown(rule)}")  # noqa: T201
     if not applied.added:
         print("added: nothing, every service has its rights")  # noqa: T201
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -112,9 +113,11 @@ async def test_a_right_that_was_taken_away_is_granted_again_and_others_are_told(
         await client.send(attempts.CreateAclsRequest(*_FOREIGN[:3], "User:logue-agent", *_FOREIGN[3:]))
         await client.send(attempts.DeleteAclsRequest(*_DLQ[:3], "User:logue-agent", *_DLQ[3:]))
         applied = await apply_rights(operator)
+        told = await asyncio.to_thread(_grant, broker, ADMIN)
         await client.send(attempts.DeleteAclsRequest(*_FOREIGN[:3], "User:logue-agent", *_FOREIGN[3:]))
     assert applied.added == (("agent", Right(Resource.TOPIC, CHAT_DLQ, Operation.WRITE)),)
     assert applied.surplus == (("agent", _FOREIGN),)
+    assert "unknown rule, left as it is: logue-agent Read topic old (" in told.stdout
 
 
 def _grant(broker: SecuredKafka, user: str) -> subprocess.CompletedProcess[str]:

@@ -133,6 +133,16 @@ async def test_without_the_right_credentials_nothing_is_answered(broker: Secured
         await admin.close()
 
 
+async def test_a_service_with_a_wrong_password_says_so(broker: SecuredKafka, caplog: pytest.LogCaptureFixture) -> None:
+    producer = Producer(_wrong_password(broker.settings_of(_GATEWAY).client_options()), client_id="mistaken")
+    producer.start()
+    try:
+        assert not await producer.wait_connected(1.0)
+    finally:
+        await producer.close()
+    assert "SaslAuthenticationFailed" in caplog.text
+
+
 async def test_a_broker_that_another_authority_vouches_for_is_not_talked_to(
     broker: SecuredKafka, other_authority: Path
 ) -> None:

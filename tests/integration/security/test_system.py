@@ -87,3 +87,9 @@ def test_no_log_speaks_of_a_refusal(observed: Observed, stack: Stack) -> None:
     for name in stack.names:
         if name != "broker":
             assert "uthorization" not in stack.log(name).read_text(), name
+
+
+def test_no_log_shows_a_password(observed: Observed, stack: Stack, broker: SecuredKafka) -> None:
+    for name in [*stack.names, "topics"]:
+        log = stack.log(name).read_text()
+        assert not any(password in log for password in broker.keys.passwords.values()), name
