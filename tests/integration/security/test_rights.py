@@ -15,12 +15,15 @@ from tests.integration.security.secured import ADMIN, SecuredKafka
 from logue_common.acls import apply_rights
 from logue_common.rights import AGENT_GROUP, CONVERSATION_GROUP, RIGHTS, Operation, Resource, Right, user_of
 from logue_common.topics import ALL_TOPICS, CHAT_DLQ
+from logue_devstack.process import wait_until
+from logue_devstack.stack import Stack
 
 pytestmark = pytest.mark.apache
 
 #: A rule that nobody defined, and one of the agent's own, in Kafka's codes.
 _FOREIGN = (2, "old", 3, "*", 3, 3)
 _DLQ = (2, CHAT_DLQ, 3, "*", 4, 3)
+_READY_SECONDS = 30.0
 _GROUPS = (AGENT_GROUP, CONVERSATION_GROUP, "somebody-else")
 _ON_TOPICS: dict[Operation, Attempt] = {
     Operation.READ: attempts.read,
@@ -118,6 +121,17 @@ async def test_a_right_that_was_taken_away_is_granted_again_and_others_are_told(
     assert applied.added == (("agent", Right(Resource.TOPIC, CHAT_DLQ, Operation.WRITE)),)
     assert applied.surplus == (("agent", _FOREIGN),)
     assert "unknown rule, left as it is: logue-agent Read topic old (" in told.stdout
+
+
+async def test_a_gateway_whose_right_is_taken_away_is_not_ready_until_it_has_it_again(
+    stack: Stack, broker: SecuredKafka
+) -> None:
+    gateway, operator = stack.server("gateway-0"), broker.settings_of(ADMIN)
+    async with connected(operator) as client:
+        await attempts.revoke(client, "User:logue-gateway")
+    assert await asyncio.to_thread(wait_until, lambda: not gateway.is_ready(), _READY_SECONDS)
+    await apply_rights(operator)
+    assert await asyncio.to_thread(wait_until, gateway.is_ready, _READY_SECONDS)
 
 
 def _grant(broker: SecuredKafka, user: str) -> subprocess.CompletedProcess[str]:
