@@ -29,6 +29,7 @@ from logue_common.frames import (
     REFUSED,
     RESET,
 )
+from logue_common.rights import RIGHTS, Operation, topics_of
 
 EVENTS: dict[str, list[type[Event]]] = {
     topics.CHAT_REQUESTED: [ChatRequested],
@@ -63,20 +64,7 @@ _CHANNELS = {
 }
 
 #: service → (topics that it writes, topics that it reads)
-_SERVICES = {
-    "gateway": (
-        [topics.CHAT_REQUESTED, topics.CHAT_CANCELS],
-        [topics.CHAT_STREAM, topics.CONVERSATION_CHANGED],
-    ),
-    "agent": (
-        [topics.CHAT_PROGRESSED, topics.CHAT_REPLIED, topics.CHAT_STREAM, topics.CHAT_DLQ],
-        [*topics.CO_PARTITIONED],
-    ),
-    "conversation": (
-        [topics.CHAT_CANCELS, topics.CHAT_REPLIED, topics.CONVERSATION_CHANGED, topics.CHAT_DLQ],
-        [topics.CHAT_REQUESTED, topics.CHAT_PROGRESSED, topics.CHAT_REPLIED],
-    ),
-}
+_SERVICES = {service: (topics_of(service, Operation.WRITE), topics_of(service, Operation.READ)) for service in RIGHTS}
 
 _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer", "minimum": 0}

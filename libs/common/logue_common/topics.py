@@ -93,7 +93,8 @@ def check_co_partitioning(counts: dict[str, int]) -> int:
         listing = ", ".join(f"{name}={count}" for name, count in found.items())
         raise StartupError(
             f"The topics {', '.join(CO_PARTITIONED)} must exist with the same number of partitions, "
-            f"but have {listing}. Create them with `python -m logue_common.topics`, or give them equal counts."
+            f"but have {listing}. Create them with `python -m logue_common.topics`, or give them equal counts; "
+            "where Kafka keeps ACLs, a user who lacks the right to read them sees none (`python -m logue_common.acls`)."
         )
     return found[CHAT_REQUESTED]
 

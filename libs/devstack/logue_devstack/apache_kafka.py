@@ -29,7 +29,8 @@ class ApacheKafka(Server):
     """One broker and controller on `port` (and `controller_port` for itself), with its log under `data_dir`.
 
     As a node of a cluster it gets `settings` (server.properties, but for where its data is) and the cluster's id; then
-    `port` is one of its listeners, at which it is asked whether it is ready.
+    `port` is one of its listeners, at which it is asked whether it is ready. `format_options` are for StorageTool
+    (`--add-scram …`: users that are there from the start).
 
     Jars are cached in `jars`, or `$LOGUE_KAFKA_JARS`, or `.logue/apache-kafka/<version>` of the working directory.
     """
@@ -46,6 +47,7 @@ class ApacheKafka(Server):
         name: str = "broker",
         settings: Mapping[str, str] | None = None,
         cluster_id: str | None = None,
+        format_options: Sequence[str] = (),
         heap_mib: int = _HEAP_MIB,
         jvm_options: Sequence[str] = (),
         jars: Path | None = None,
@@ -58,6 +60,7 @@ class ApacheKafka(Server):
         self.jars = (jars or jar_folder()).absolute()
         self.log = log or self.data_dir / "broker.log"
         self._cluster_id = cluster_id
+        self._format_options = format_options
         self._heap_mib = heap_mib
         self._jvm_options = jvm_options
 
@@ -77,7 +80,8 @@ class ApacheKafka(Server):
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.data_dir / "log" / "meta.properties").exists():
             cluster_id = self._cluster_id or new_cluster_id()
-            format_storage = ["format", "--cluster-id", cluster_id, "--config", str(self._properties)]
+            config = ("--cluster-id", cluster_id, "--config", str(self._properties))
+            format_storage = ("format", *config, *self._format_options)
             java = self._java("kafka.tools.StorageTool", *format_storage, heap_mib=64)
             run("Kafka's StorageTool", java, timeout_seconds=60, stopping=self.stopping)
 

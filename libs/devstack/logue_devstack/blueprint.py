@@ -43,7 +43,8 @@ _PARTITIONS = 6
 class Blueprint:
     """What a stack is to consist of.
 
-    `environment` goes to every process; `service_environment` to those named so ("agent-0"), or of that kind ("agent").
+    `environment` goes to every process; `service_environment` to those named so ("agent-0"), or of that kind ("agent"),
+    the commands "topics" and "migrations" included.
     `routes` says where one process, or kind, reaches a kind otherwise than directly: `("agent", "conversation")` to
     "host:port" (or, for the broker, several with commas). `brokers` makes the nodes of a cluster in the broker's place;
     their `port` is the one for who has no route.
@@ -172,6 +173,10 @@ class Blueprint:
             log=self.log(name),
             stopping=self.stopping,
         )
+
+    def command_environment(self, name: str) -> dict[str, str]:
+        """Of what runs once and ends: "topics", "migrations"."""
+        return self._with_overrides(name, {})
 
     def _with_overrides(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
         kind = kind_of(name)

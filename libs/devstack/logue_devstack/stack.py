@@ -292,7 +292,7 @@ class Stack:
 
     def _run_module(self, name: str, module: str) -> None:
         begun = time.monotonic()
-        command = python(module, environment=self.blueprint.shared_environment(name), log=self.log(name))
+        command = python(module, environment=self.blueprint.command_environment(name), log=self.log(name))
         run(name, command, timeout_seconds=_ONE_SHOT_SECONDS, stopping=self.stopping)
         self._tell(name, begun)
 

@@ -58,6 +58,12 @@ def test_route_changes_one_address_of_one_process_or_of_a_kind(tmp_path: Path) -
     assert "@127.0.0.1:8100/logue" in plan.shared_environment("migrations")["LOGUE_DATABASE_OWNER_URL"]
 
 
+def test_commands_that_end_have_an_environment_of_their_own_too(tmp_path: Path) -> None:
+    plan = blueprint(tmp_path, service_environment={"topics": {"LOGUE_KAFKA_SASL_USERNAME": "logue-topics"}})
+    assert plan.command_environment("topics")["LOGUE_KAFKA_SASL_USERNAME"] == "logue-topics"
+    assert "LOGUE_KAFKA_SASL_USERNAME" not in plan.command_environment("migrations")
+
+
 def test_several_conversation_services_are_numbered(tmp_path: Path) -> None:
     plan = blueprint(tmp_path, ports=Ports.random(gateways=1, agents=1, conversations=2))
     names = {service.name: service.port for service in plan.services()}
