@@ -271,6 +271,16 @@ def test_gateways_are_scaled_by_a_metric_that_they_export(production):
     assert next(iter(OPEN_WAITERS.collect())).name in query
 
 
+def test_kafka_and_postgresql_are_those_of_compose(build, production, repository):
+    compose = (repository / "docker-compose.yml").read_text()
+    local = {pod.name: pod.containers[0]["image"] for pod in pods(build("overlays/local"))}
+    assert local["kafka"] == f"apache/kafka:{named(production, 'Kafka', 'logue')['spec']['kafka']['version']}"
+    assert f"image: {local['kafka']}\n" in compose
+    assert f"image: {local['postgres']}\n" in compose
+    major = named(production, "Cluster", "logue-db")["spec"]["imageCatalogRef"]["major"]
+    assert local["postgres"].startswith(f"postgres:{major}.")
+
+
 def test_nothing_is_allowed_that_is_not_listed(production):
     policies = of_kind(production, "NetworkPolicy")
     denied = policies["default-deny"]["spec"]

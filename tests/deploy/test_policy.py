@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import pytest
+import yaml
 from tests.deploy.policy import RULES, pods, violations
 
 Change = Callable[[dict[str, Any]], Any]
@@ -57,6 +60,17 @@ def test_every_rule_is_among_those_that_were_broken(production):
         change(broken["spec"]["template"]["spec"])
         noticed |= {rule for rule in RULES if violations_of(rule, broken)}
     assert noticed == set(RULES)
+
+
+@pytest.mark.parametrize(("image", "code"), [("logue/gateway:0.1.0", 0), ("logue/gateway:latest", 1)])
+def test_the_command_ends_as_the_rules_say(image, code, production, repository):
+    gateway = deepcopy(next(r for r in production if r["metadata"]["name"] == "gateway" and r["kind"] == "Deployment"))
+    gateway["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    command = [sys.executable, "-m", "tests.deploy.policy"]
+    done = subprocess.run(
+        command, input=yaml.safe_dump(gateway), cwd=repository, text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, "no fixed version" in done.stderr) == (code, bool(code))
 
 
 def test_a_secret_in_an_overlay_is_told():
