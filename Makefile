@@ -64,6 +64,11 @@ test-e2e: install ## The whole system, through its public API only
 test-hostile: install ## Hostile input, slow clients, fuzzed decoders, Schemathesis (LOGUE_HOSTILE_SEED=n: other examples)
 	@$(BIN)/pytest tests/hostile
 
+.PHONY: test-deploy
+test-deploy: install ## Images, Compose and Kubernetes manifests, with the real tools as far as they can be had
+	@$(BIN)/python -m tests.deploy.fetch || true
+	@$(BIN)/pytest tests/deploy
+
 .PHONY: bench
 bench: install ## What Logue adds to a direct call of the model
 	@$(BIN)/python -m tests.bench

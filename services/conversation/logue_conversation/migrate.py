@@ -61,7 +61,7 @@ def _upgrade(connection: Connection) -> None:
 def main() -> int:
     """The command. Answers with a sentence and an exit code."""
     try:
-        asyncio.run(migrate(MigrationSettings()))
+        asyncio.run(migrate(MigrationSettings.load()))
     except (StartupError, SQLAlchemyError) as error:
         print(f"The database was not migrated. {error}", file=sys.stderr)  # noqa: T201 (a command's answer)
         return 1

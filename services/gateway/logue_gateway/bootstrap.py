@@ -63,7 +63,7 @@ class Resources:
 
 def bootstrap(settings: GatewaySettings, *, clock: Clock = utc_now) -> Resources:
     """Build everything; nothing connects yet. Raises StartupError for settings that contradict each other."""
-    options, index = settings.client_options(), settings.gateway_index
+    options, index = settings.client_options(), settings.index
     silence_seconds = settings.gateway_silence_seconds
     store = Store(settings.conversation_url, settings.internal_token.get_secret_value())
     memory, owned = TurnMemory(), OwnedConversations()

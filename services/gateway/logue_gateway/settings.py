@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from zlib import crc32
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -17,8 +18,11 @@ class GatewaySettings(KafkaSettings, InternalApiSettings):
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8000
-    #: The number of this instance (0, 1, …) and how many partitions of chat.stream it owns.
-    gateway_index: int = Field(default=0, ge=0)
+    #: The number of this instance (0, 1, …), which says which partitions of chat.stream it owns.
+    gateway_index: int | None = Field(default=None, ge=0)
+    #: The pod's name, where instances have no number: one is derived from it.
+    gateway_pod: str = ""
+    #: How many partitions of chat.stream it owns.
     gateway_reply_partitions: int = Field(default=4, ge=1)
     #: Open streams and waiting requests together; beyond it 503 `overloaded`.
     gateway_max_streams: int = Field(default=10_000, ge=1)
@@ -44,6 +48,11 @@ class GatewaySettings(KafkaSettings, InternalApiSettings):
     #: Key of the MAC in event ids; the same on all replicas.
     event_id_secret: SecretStr = Field(min_length=32)
     cors_origins: CommaList = ()
+
+    @property
+    def index(self) -> int:
+        """The number of this instance. One that comes from a name may be another's too: that costs only bandwidth."""
+        return crc32(self.gateway_pod.encode()) if self.gateway_index is None else self.gateway_index
 
     @field_validator("jwt_algorithms", "cors_origins", mode="before")
     @classmethod

@@ -1,4 +1,7 @@
-"""`python -m logue_devstack.demo_model --port 8102`: serves the demo model on loopback until it is told to stop."""
+"""`python -m logue_devstack.demo_model --port 8102`: serves the demo model until it is told to stop.
+
+On loopback; `--host 0.0.0.0` is for a container.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from logue_devstack.demo_model.knobs import Knobs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8102)
     options = parser.parse_args()
     uvicorn.run(
         DemoModel(Knobs.from_environment()),
-        host="127.0.0.1",
+        host=options.host,
         port=options.port,
         loop="uvloop",
         http="httptools",
