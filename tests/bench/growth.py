@@ -70,6 +70,7 @@ async def by_turns(system: System, conversations: int, turns: int, window: int) 
                 {
                     "turns": f"{done + 1} to {last}",
                     "own_cpu_ms": round(block.cpu_ms_per_turn(system.own), 3),
+                    "cpu_ms": {name: round(block.cpu_ms_per_turn([name]), 3) for name in system.own},
                     **_said(block),
                 }
             )

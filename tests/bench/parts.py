@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from typing import Any
 
 import uvloop
 from tests.bench import crowd, growth, open_streams, persistence, systems
+from tests.bench.compare import saturated
 from tests.bench.systems import System
+from tests.bench.users import Population
 
 from logue_devstack.stack import Stack
 
 _OPEN_STREAMS = 10_000
+_WARM_UP_SECONDS = 6.0
 #: Room for what is waited for here at once.
 _MANY: Mapping[str, Mapping[str, str]] = {
     "agent": {"LOGUE_AGENT_CONCURRENCY": "4000"},
@@ -29,7 +33,17 @@ def _logue(broker: str = "apache", **options: Any) -> Iterator[System]:
         systems.model(Path(folder)) as model,
         systems.logue(Path(folder) / "logue", broker, model, service_environment=_MANY, **options) as system,
     ):
+        if options.get("agents") != 0:
+            uvloop.run(_warm_up(system))
         yield system
+
+
+async def _warm_up(system: System) -> None:
+    """Compilers of the JVM, pools, caches: none of them is what is measured."""
+    population = Population(system, 100)
+    await saturated(system, population, 32, _WARM_UP_SECONDS)
+    population.close()
+    await asyncio.sleep(1.0)
 
 
 def _users() -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
-import uuid
 
 _VERSION_7 = 0x7 << 76
 _VERSION_8 = 0x8 << 76
 _VARIANT = 0b10 << 62
 _RAND_A_BITS = 12
 _RAND_B_MASK = (1 << 62) - 1
+_CANONICAL = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def new_id() -> str:
@@ -19,7 +20,7 @@ def new_id() -> str:
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
     rand_a = (random >> 62) & ((1 << _RAND_A_BITS) - 1)
-    return str(uuid.UUID(int=(milliseconds << 80) | _VERSION_7 | (rand_a << 64) | _VARIANT | (random & _RAND_B_MASK)))
+    return _canonical((milliseconds << 80) | _VERSION_7 | (rand_a << 64) | _VARIANT | (random & _RAND_B_MASK))
 
 
 def derived_id(purpose: str, *parts: str) -> str:
@@ -34,12 +35,15 @@ def derived_id(purpose: str, *parts: str) -> str:
         digest.update(encoded)
     number = int.from_bytes(digest.digest()[:16], "big")
     number &= ~(0xF << 76) & ~(0b11 << 62)
-    return str(uuid.UUID(int=number | _VERSION_8 | _VARIANT))
+    return _canonical(number | _VERSION_8 | _VARIANT)
 
 
 def is_id(text: str) -> bool:
     """True for a UUID in its canonical form (lower case, with hyphens)."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
+    return _CANONICAL.fullmatch(text) is not None
+
+
+def _canonical(number: int) -> str:
+    """Hot, as `is_id` is: the uuid module takes ten times as long (a tenth of what storing an event took)."""
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

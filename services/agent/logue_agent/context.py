@@ -7,10 +7,10 @@ break; the subscriber drops a partition's entries when it loses the partition.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from logue_agent.trim import Said
+from logue_agent.trim import Line, Said
 from logue_common.events import ChatReplied, ChatRequested
 from logue_common.internal import ContextMessage
 
@@ -32,13 +32,17 @@ class Conversation:
     leaf_known: bool = True
     messages: dict[str, Said] = field(default_factory=dict)
     size: int = _CONVERSATION_OVERHEAD
+    #: The path that grew last: nearly always the one that is asked for next.
+    _line: Line = field(default_factory=Line)
 
     def add(self, message: ContextMessage) -> int:
         """Add a message unless it is known; returns by how much the size grew."""
         if message.id in self.messages:
             return 0
-        self.messages[message.id] = Said.of(message)
-        grown = _MESSAGE_OVERHEAD + len(message.content)
+        said = self.messages[message.id] = Said.of(message)
+        if said.parent_id == self._line.leaf:
+            self._line.add(said)
+        grown = _MESSAGE_OVERHEAD + said.characters
         self.size += grown
         return grown
 
@@ -52,12 +56,16 @@ class Conversation:
             return self.leaf
         return self.messages[requested].id
 
-    def path(self, message_id: str | None) -> Iterable[Said]:
-        """The messages from `message_id` up to the root. Raises KeyError when one is not cached."""
-        while message_id is not None:
-            message = self.messages[message_id]
-            yield message
-            message_id = message.parent_id
+    def path(self, message_id: str | None) -> Line:
+        """The messages from the root to `message_id`. Raises KeyError when one is not cached."""
+        if message_id != self._line.leaf:
+            newest_first: list[Said] = []
+            at = message_id
+            while at is not None:
+                newest_first.append(self.messages[at])
+                at = newest_first[-1].parent_id
+            self._line = Line(reversed(newest_first))
+        return self._line
 
 
 class ContextCache:

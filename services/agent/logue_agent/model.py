@@ -85,8 +85,11 @@ class Model:
         """Close the connections."""
         await self._session.close()
 
-    async def answer(self, completion: Completion, messages: list[dict[str, str]], say: Say) -> None:
-        """Hand the reply to `say` piece by piece. Raises ModelFailedError; retries only before the first piece."""
+    async def answer(self, completion: Completion, messages: list[bytes], say: Say) -> None:
+        """Hand the reply to `messages` (JSON objects) to `say`, piece by piece.
+
+        Raises ModelFailedError; retries only before the first piece.
+        """
         asked_for = completion.model  # the server may report another name, which it need not understand
         for pause in (*RETRY_PAUSES, None):
             try:
@@ -100,14 +103,13 @@ class Model:
             else:
                 return
 
-    async def _stream(self, completion: Completion, model: str, messages: list[dict[str, str]], say: Say) -> None:
-        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+    async def _stream(self, completion: Completion, model: str, messages: list[bytes], say: Say) -> None:
         lines = EventLines()
         loop = asyncio.get_running_loop()
         heard_at = loop.time()  # the latest event; comments that keep a connection warm are none
         try:
             async with AsyncExitStack() as stack:
-                call = self._session.post(self._url, data=orjson.dumps(body))
+                call = self._session.post(self._url, data=_request_body(model, messages))
                 async with asyncio.timeout_at(heard_at + self._first_token_seconds):
                     response = await stack.enter_async_context(call)
                 if response.status != 200:
@@ -131,6 +133,12 @@ class Model:
         if completion.finish_reason is None:
             detail = "The model server ended the reply halfway. Try again in a moment."
             raise ModelFailedError(problem("model_error", detail), retryable=True)
+
+
+def _request_body(model: str, messages: list[bytes]) -> bytes:
+    """Messages are JSON already: those of a long conversation are not made anew for each of its turns."""
+    body = b'{"model":%b,"stream":true,"stream_options":{"include_usage":true},"messages":[%b]}'
+    return body % (orjson.dumps(model), b",".join(messages))
 
 
 def _proxy_of(url: str) -> str | None:

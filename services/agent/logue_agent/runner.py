@@ -16,7 +16,7 @@ from logue_agent.model import Completion, Model, ModelFailedError
 from logue_agent.outcomes import Progress, outcome_of
 from logue_agent.settings import AgentSettings
 from logue_agent.store import Store
-from logue_agent.trim import Said, trim
+from logue_agent.trim import Line, Said, trim
 from logue_agent.turn import Turn, TurnState
 from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
@@ -146,7 +146,7 @@ class Runner:
         await writer.flush()
         return outcome_of(turn, progress, "completed", self._clock(), text=writer.text)
 
-    async def _messages(self, turn: Turn, progress: Progress) -> list[dict[str, str]] | ChatReplied:
+    async def _messages(self, turn: Turn, progress: Progress) -> list[bytes] | ChatReplied:
         """What the model gets; or the turn's outcome, when the store shows that it was decided long ago."""
         request = turn.request
         if request.verify or self._clock() - request.requested_at > _FRESH:
@@ -158,7 +158,7 @@ class Runner:
         if request.new_conversation:
             # The outcome completes this entry: the next turn of the conversation needs no call either.
             self._cache.put(request.conversation_id, request.user_id, turn.partition, ends_in_leaf=True)
-            return trim((), request.content, self._settings.agent_context_tokens)
+            return trim(Line(), request.content, self._settings.agent_context_tokens)
         entry = self._cache.get(request.conversation_id)
         if entry is not None:
             if entry.user_id != request.user_id:
@@ -172,7 +172,7 @@ class Runner:
                 pass  # a branch that is not cached
         return self._from_store(turn, progress, await self._store.context(request))
 
-    def _from_store(self, turn: Turn, progress: Progress, context: TurnContext) -> list[dict[str, str]] | ChatReplied:
+    def _from_store(self, turn: Turn, progress: Progress, context: TurnContext) -> list[bytes] | ChatReplied:
         request = turn.request
         if context.decided is not None:
             return _repeated(turn, context.decided)
@@ -184,7 +184,7 @@ class Runner:
             context.messages,
             ends_in_leaf=request.parent_id is None,
         )
-        return trim(map(Said.of, reversed(context.messages)), request.content, self._settings.agent_context_tokens)
+        return trim(Line(map(Said.of, context.messages)), request.content, self._settings.agent_context_tokens)
 
     def _announce(self, turn: Turn, event: AttemptStarted) -> None:
         """Publish soon. Nothing waits for it: it tells a later owner that text was shown, and readers that it runs."""

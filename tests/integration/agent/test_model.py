@@ -18,6 +18,7 @@ from tests.integration.agent.rig import serving
 from logue_agent import model as model_module
 from logue_agent.model import Completion, Model, ModelFailedError
 from logue_agent.settings import AgentSettings
+from logue_agent.trim import message_body
 from logue_common.events import Usage
 from logue_devstack.demo_model.app import DemoModel
 from logue_devstack.demo_model.knobs import Knobs
@@ -66,7 +67,7 @@ class Said:
         async def say(piece: str) -> None:
             self.pieces.append(piece)
 
-        await model.answer(self.completion, [{"role": "user", "content": question}], say)
+        await model.answer(self.completion, [message_body("user", question)], say)
         return self
 
 
@@ -129,7 +130,7 @@ async def test_pieces_come_as_they_are_produced(demo: tuple[str, DemoModel]) -> 
         arrivals.append(time.monotonic())
 
     async with asking(demo[0]) as model:
-        question = [{"role": "user", "content": "{{tokens=5 gap=0.05}} Hi"}]
+        question = [message_body("user", "{{tokens=5 gap=0.05}} Hi")]
         await model.answer(Completion(model="demo"), question, say)
     assert arrivals[-1] - arrivals[0] == pytest.approx(0.2, abs=0.1)
 
@@ -261,7 +262,7 @@ async def test_a_slow_reader_is_not_the_models_fault(demo: tuple[str, DemoModel]
         pieces.append(piece)
 
     async with asking(demo[0], agent_idle_seconds=0.1, agent_first_token_seconds=2.0) as model:
-        question = [{"role": "user", "content": "{{tokens=4}} Hi"}]
+        question = [message_body("user", "{{tokens=4}} Hi")]
         await model.answer(Completion(model="demo"), question, say)
     assert "".join(pieces) == "w1 w2 w3 w4"
 

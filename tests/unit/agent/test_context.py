@@ -30,7 +30,7 @@ def path(*names: str) -> list[ContextMessage]:
 def ids(cache: ContextCache, lane: str, leaf: str | None) -> list[str]:
     entry = cache.get(conversation(lane))
     assert entry is not None
-    return [message.id for message in entry.path(leaf)]
+    return [message.id for message in reversed(entry.path(leaf)._messages)]
 
 
 def put(cache: ContextCache, lane: str, *names: str, partition: int = 0, leaf: bool = True) -> None:
@@ -128,7 +128,7 @@ def test_a_parent_that_is_not_cached_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         entry.parent_of_new("elsewhere")
     with pytest.raises(KeyError):
-        list(entry.path("elsewhere"))
+        entry.path("elsewhere")
 
 
 def test_the_leaf_is_unknown_after_a_path_to_some_other_message() -> None:
@@ -219,16 +219,18 @@ class Caching(RuleBasedStateMachine):
     def sizes_add_up(self) -> None:
         entries = self.cache._entries.values()
         assert self.cache._size == sum(entry.size for entry in entries)
-        assert all(
-            entry.size == 800 + sum(600 + len(m.body["content"]) for m in entry.messages.values()) for entry in entries
-        )
+        assert all(entry.size == 800 + sum(600 + m.characters for m in entry.messages.values()) for entry in entries)
         assert self.cache._size <= 6000 or len(self.cache) == 1
 
     @invariant()
     def every_path_is_complete(self) -> None:
         for entry in self.cache._entries.values():
             for message_id in entry.messages:
-                assert list(entry.path(message_id))[-1].parent_id is None
+                newest_first = [message_id]
+                while (parent := entry.messages[newest_first[-1]].parent_id) is not None:
+                    newest_first.append(parent)
+                found = entry.path(message_id)._messages
+                assert [message.id for message in found] == newest_first[::-1]
             assert entry.leaf is None or entry.leaf in entry.messages
 
 

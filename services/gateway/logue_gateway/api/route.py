@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 
 class PlainRoute(APIRoute):
-    """Calls its endpoint with the request and the path's parameters, as the decoded text that they are."""
+    """Calls its endpoint with the request and the path's parameters, as the decoded text that they are.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own would look for a body, dependencies and a response model: a tenth of the gateway's CPU."""
-        endpoint = self.endpoint
+    FastAPI's own way looks for a body, dependencies and a response model, and keeps two exit stacks and four coroutines
+    for as long as the response lasts: a tenth of the gateway's CPU, and of the memory of an open stream.
+    """
 
-        async def handle(request: Request) -> Response:
-            response: Response = await endpoint(request, **request.path_params)
-            return response
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.app = self._answer
 
-        return handle
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.endpoint(Request(scope, receive, send), **scope["path_params"])
+        await response(scope, receive, send)
