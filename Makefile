@@ -70,8 +70,12 @@ test-deploy: install ## Images, Compose and Kubernetes manifests, with the real 
 	@$(BIN)/pytest tests/deploy
 
 .PHONY: bench
-bench: install ## What Logue adds to a direct call of the model
-	@$(BIN)/python -m tests.bench
+bench: install ## Logue beside a reference monolith, and by itself (QUICK=1: two minutes; PARTS=compare,users,…)
+	@QUICK="$(QUICK)" PARTS="$(PARTS)" $(BIN)/python -m tests.bench
+
+.PHONY: bench-check
+bench-check: install ## Fails when a turn has become dearer than on record, as a share of the reference monolith
+	@$(BIN)/python -m tests.bench.regression
 
 # Keeping
 

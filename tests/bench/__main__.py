@@ -31,7 +31,8 @@ def main() -> int:
     quick = os.environ.get("QUICK") == "1"
     plan = rounds.QUICK if quick else rounds.FULL
     file = _DOCS / ("quick.json" if quick else "results.json")
-    chosen = os.environ.get("PARTS", "compare" if quick else ",".join(["compare", *parts.ALL])).split(",")
+    everything = "compare" if quick else ",".join(["compare", *parts.ALL])
+    chosen = (os.environ.get("PARTS") or everything).split(",")
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() and "compare" not in chosen else {}
     results |= {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -70,6 +70,10 @@ def _spread_of(part: str, key: str) -> Callable[[Figures], float]:
     return found
 
 
+def _errors(results: Figures) -> float:
+    return float(sum(phase["errors"] for phases in results["compare"].values() for phase in phases.values()))
+
+
 def _targets() -> list[Target]:
     found: list[Target] = []
     for system, times in zip(_BROKERS, (2.0, 1.2), strict=True):
@@ -89,6 +93,7 @@ def _targets() -> list[Target]:
         ]
     return [
         *found,
+        Target("errors in the comparison", _errors, 0),
         Target("1,000 users: tokens late by, p95 (ms)", lambda r: r["users"]["late_ms"]["token"]["p95"], 200),
         Target("1,000 users: errors", lambda r: r["users"]["errors"], 0),
         Target(

@@ -21,6 +21,8 @@ from tests.bench.model_server import text_of
 _LAST_CHUNK = b"0\r\n\r\n"
 #: Idle connections are dropped before a server would drop them.
 _KEEP_SECONDS = 30.0
+#: Longer than all that is looked for, which may arrive in two pieces.
+_OVERLAP = 32
 #: Between the chunks of a body in the middle of an event.
 _FRAMING = re.compile(rb"\r\n[0-9a-f]+\r\n")
 _CONVERSATION = re.compile(rb'"conversation_id": ?"([0-9a-f-]{36})"')
@@ -59,6 +61,7 @@ class Exchange:
     keep_body: bool = True
     _body: list[bytes] = field(default_factory=list)
     _head: bytes = b""
+    _tail: bytes = b""
     _missing: int = -1
 
     @property
@@ -101,9 +104,11 @@ class Exchange:
             self._body.append(data)
         if self.on_data is not None:
             self.on_data(data)
-        if not self.first_at and self.dialect.delta in data:
+        seen = self._tail + data
+        if not self.first_at and self.dialect.delta in seen:
             self.first_at = time.perf_counter()
-        if not data.endswith(_LAST_CHUNK):
+        if not seen.endswith(_LAST_CHUNK):
+            self._tail = seen[-_OVERLAP:]
             return False
         self._check()
         return True

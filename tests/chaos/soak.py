@@ -23,7 +23,7 @@ from typing import Any
 
 import aiohttp
 from tests.bench.arrivals import arrivals
-from tests.bench.calls import Logue
+from tests.bench.wire import WireClient
 
 from logue_devstack.stack import Stack
 
@@ -33,6 +33,7 @@ _USERS = 200
 #: Then a user starts another conversation.
 _TURNS_OF_A_CONVERSATION = 20
 _GROUP = 10
+_QUESTION = "a question of some words {{tokens=20}}"
 _SERVICES = ("gateway-0", "agent-0", "conversation")
 #: Bounds of the slopes, per hour: of memory in per cent, of the others as they are. The agent's pool of connections to
 #: the model grows with the most that ever ran at once, by some in an hour; one file in 20,000 turns would be eleven.
@@ -45,9 +46,9 @@ class Soak:
     def __init__(self, stack: Stack, http: aiohttp.ClientSession) -> None:
         self._stack = stack
         self._http = http
-        self._conversations = [""] * _USERS
+        self._conversations: list[str | None] = [None] * _USERS
         self._turns = [0] * _USERS
-        self._clients = [self._client(number) for number in range(_USERS)]
+        self._tokens = [stack.token(_name(number), seconds=100_000) for number in range(_USERS)]
         self.errors: list[str] = []
         self.turns = 0
         self.samples: dict[str, dict[str, list[float]]] = {
@@ -68,15 +69,18 @@ class Soak:
 
     async def _turn(self, user: int) -> None:
         if self._turns[user] % _TURNS_OF_A_CONVERSATION == 0:
-            self._conversations[user] = ""
+            self._conversations[user] = None
         self._turns[user] += 1
-        answer = await self._clients[user].ask(
-            "a question of some words {{tokens=20}}", self._conversations[user] or None
+        # A connection of its own: a pool of clients keeps as many as it ever needed at once, which looks like a leak.
+        client = WireClient("127.0.0.1", self._stack.ports.gateways[0])
+        answer = await client.ask(
+            client.question(_name(user), self._tokens[user], _QUESTION, self._conversations[user], tokens=20)
         )
+        client.close()
         self._conversations[user] = answer.conversation_id or self._conversations[user]
         self.turns += 1
-        if answer.error:
-            self.errors.append(answer.error)
+        if not answer.is_answered:
+            self.errors.append(answer.error or f"status {answer.status}, not complete")
 
     async def _sample(self, at: float) -> None:
         for name in _SERVICES:
@@ -96,10 +100,6 @@ class Soak:
         async with self._http.get(f"http://127.0.0.1:{port}/metrics") as response:
             lines = (await response.text()).splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("logue_asyncio_tasks "))
-
-    def _client(self, number: int) -> Logue:
-        user = f"soak-{number}"
-        return Logue(self._http, self._stack.gateway_urls[0], user, self._stack.token(user, seconds=100_000))
 
     def slopes(self) -> dict[str, dict[str, float]]:
         """Per hour, over the last half of the samples; of memory in per cent."""
@@ -131,12 +131,14 @@ class Soak:
 
 async def soak(stack: Stack, rate: float, seconds: float, sample_seconds: float) -> Soak:
     """A soak of a running stack."""
-    # A pool of clients keeps as many connections as it ever needed at once, which would look like a leak of ours.
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    async with aiohttp.ClientSession(connector=connector) as http:
+    async with aiohttp.ClientSession() as http:
         run = Soak(stack, http)
         await run.run(rate, seconds, sample_seconds)
         return run
+
+
+def _name(user: int) -> str:
+    return f"soak-{user}"
 
 
 def _lowest(values: Sequence[float]) -> list[float]:
