@@ -30,6 +30,7 @@ from logue_agent.bootstrap import Resources, open_resources
 from logue_agent.settings import AgentSettings
 from logue_common.consumer import stop_consumer
 from logue_common.events import (
+    AttemptStarted,
     ChatCancelRequested,
     ChatReplied,
     ChatRequested,
@@ -44,6 +45,7 @@ from logue_common.internal import ContextMessage, StoredTurn, TurnContext, TurnI
 from logue_common.settings import KafkaSettings, TopicSettings
 from logue_common.topics import (
     CHAT_CANCELS,
+    CHAT_PROGRESSED,
     CHAT_REPLIED,
     CHAT_REQUESTED,
     CHAT_STREAM,
@@ -121,6 +123,7 @@ class Rig:
         self.group = group
         self.frames: dict[str, list[Frame]] = defaultdict(list)
         self.outcomes: dict[str, list[ChatReplied]] = defaultdict(list)
+        self.announced: dict[str, list[AttemptStarted]] = defaultdict(list)
         self._changed = asyncio.Condition()
         self._producer: AIOKafkaProducer | None = None
         self.agents: list[Resources] = []
@@ -240,8 +243,12 @@ class Rig:
             self.frames[turn_id].append(
                 Frame(FrameHeader.decode(record.headers), orjson.loads(record.value), record.offset)
             )
-        else:
-            with contextlib.suppress(ValueError):
+            return
+        with contextlib.suppress(ValueError):
+            if record.topic == CHAT_PROGRESSED:
+                started = AttemptStarted.model_validate_json(record.value)
+                self.announced[started.turn_id].append(started)
+            else:
                 outcome = ChatReplied.model_validate_json(record.value)
                 self.outcomes[outcome.turn_id].append(outcome)
 
@@ -276,7 +283,8 @@ async def open_rig(bootstrap: str) -> AsyncIterator[Rig]:
         await consumer.start()
         stack.push_async_callback(stop_consumer, consumer)
         cluster = await consumer._client.fetch_all_metadata()
-        tps = [TopicPartition(t, p) for t in (CHAT_STREAM, CHAT_REPLIED) for p in cluster.partitions_for_topic(t)]
+        topics = (CHAT_STREAM, CHAT_PROGRESSED, CHAT_REPLIED)
+        tps = [TopicPartition(topic, p) for topic in topics for p in cluster.partitions_for_topic(topic)]
         consumer.assign(tps)
         for tp, end in (await consumer.end_offsets(tps)).items():
             consumer.seek(tp, end)
