@@ -127,14 +127,17 @@ class Handlers:
         `after_turn` waits (2 s at most) until that turn's outcome is stored; `leaf` selects the branch that ends there.
         """
         after = None if cursor is None else read_message_cursor(cursor)
-        await self.get_conversation(user_id, conversation_id)
+        if after_turn is not None or leaf is not None:
+            await self.get_conversation(user_id, conversation_id)
         if after_turn is not None:
             await self._wait_answered(user_id, conversation_id, after_turn)
         if leaf is not None:
             await self._known_message(user_id, conversation_id, leaf)
-        found: list[Message] = await self._database.as_user(
-            user_id,
-            lambda connection: messages.page(
+
+        async def work(connection: AsyncConnection) -> list[Message] | None:
+            if await conversations.get(connection, user_id, conversation_id) is None:
+                return None
+            return await messages.page(
                 connection,
                 user_id,
                 conversation_id,
@@ -142,8 +145,9 @@ class Handlers:
                 newest_first=newest_first,
                 leaf=leaf,
                 limit=limit + 1,
-            ),
-        )
+            )
+
+        found = await self._known_conversation(user_id, conversation_id, work)
         last = found[limit - 1] if len(found) > limit else None
         return Page(found[:limit], None if last is None else message_cursor(last.sequence, last.position))
 
