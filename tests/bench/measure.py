@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+LOAD_GENERATOR = "load generator"
+"""This process."""
 OTHERS = "others"
 """What else keeps this machine's cores busy: neighbours, the kernel."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -35,7 +37,7 @@ class CpuClock:
         """Seconds since each process began."""
         table = _process_table()
         seconds = {name: _tree_seconds(table, pid) for name, pid in self._pids.items()}
-        seconds["load generator"] = time.process_time()
+        seconds[LOAD_GENERATOR] = time.process_time()
         return {**seconds, OTHERS: _machine_seconds() - sum(seconds.values())}
 
     def since(self, before: Mapping[str, float]) -> dict[str, float]:

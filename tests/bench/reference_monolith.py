@@ -67,7 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-def current_user(user_id: str, authorization: Annotated[str, Header()]) -> str:
+async def current_user(user_id: str, authorization: Annotated[str, Header()]) -> str:
     """The user of the token, who must be the one of the path."""
     try:
         claims = jwt.decode(authorization.removeprefix("Bearer "), os.environ["JWT_SECRET"], algorithms=["HS256"])

@@ -18,7 +18,9 @@ from typing import Any
 import uvloop
 from tests.bench import systems
 from tests.bench.compare import Block, saturated, steady, unloaded
-from tests.bench.measure import quantile
+from tests.bench.measure import LOAD_GENERATOR, OTHERS, quantile
+from tests.bench.model_server import Script
+from tests.bench.paced import directive
 from tests.bench.systems import System
 from tests.bench.users import Population
 
@@ -26,6 +28,8 @@ MODEL, MONOLITH = "model", "monolith"
 #: Half of what the reference can do, at most.
 _RATE = 60.0
 _CLIENTS = 32
+#: A model that writes 20 tokens a second, for as many users at a time as ask in the second that a reply takes.
+_PACED, _PACED_RATE = Script(ttft=0.2, gap=0.05, tokens=20), 25.0
 _USERS = 200
 
 
@@ -40,9 +44,8 @@ class Plan:
     warm_up_seconds: float
 
 
-FULL = Plan(rounds=5, unloaded_turns=300, seconds=10.0, warm_up_seconds=8.0)
+FULL = Plan(rounds=3, unloaded_turns=250, seconds=8.0, warm_up_seconds=8.0)
 QUICK = Plan(rounds=1, unloaded_turns=100, seconds=5.0, warm_up_seconds=5.0)
-CHECK = Plan(rounds=1, unloaded_turns=20, seconds=5.0, warm_up_seconds=4.0)
 
 Blocks = dict[str, Block]
 
@@ -85,6 +88,9 @@ async def _round(system: System, plan: Plan) -> Blocks:
     blocks["steady"] = await steady(system, population, _RATE, plan.seconds)
     blocks["saturated"] = await saturated(system, population, _CLIENTS, plan.seconds)
     population.close()
+    population = Population(system, 100, directive(_PACED), tokens=_PACED.tokens)
+    blocks["paced"] = await steady(system, population, _PACED_RATE, plan.seconds)
+    population.close()
     return blocks
 
 
@@ -111,8 +117,14 @@ def _phase(blocks: list[Block]) -> dict[str, Any]:
         "per_second": spread([block.per_second for block in blocks]),
         "first_ms": {f"p{p}": spread([quantile(b.first_ms, p / 100) for b in blocks]) for p in (50, 95, 99)},
         "own_cpu_ms": spread([block.cpu_ms_per_turn(own) for block in blocks]),
+        "all_cpu_ms": spread([block.cpu_ms_per_turn(_without_load(block)) for block in blocks]),
         "cpu_ms": {name: round(median(block.cpu_ms_per_turn([name]) for block in blocks), 3) for name in names},
     }
+
+
+def _without_load(block: Block) -> list[str]:
+    """The service with its broker and its database; not the model, the generator and what else is on the machine."""
+    return [name for name in block.cpu_seconds if name not in (MODEL, LOAD_GENERATOR, OTHERS)]
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What is compared: the model server itself, the reference monolith, Logue on each kind of broker.
 
-Each has a PostgreSQL of its own, as durable as in production. They are up side by side and loaded one at a time, so
-that rounds can take turns; what the idle ones use meanwhile is in the figures ("others").
+Each has a PostgreSQL of its own, as durable as in production (fsync). Apache Kafka is a single broker here, and what it
+acknowledges is in its page cache. The stand-in writes to disk once a second.
 """
 
 from __future__ import annotations

@@ -101,10 +101,8 @@ class FrameWriter:
                 await self._send(DELTA, delta_data(text), self._acknowledged)
 
     async def checkpoint(self) -> None:
-        """Send the text of all frames so far, for readers that come late. Before there are any, nothing is missed."""
+        """Send the text of all frames so far, for readers that come late."""
         self._checkpoint_at = self._loop.time()
-        if not self._pieces and self._turn.n == 0:
-            return
         await self.flush()
         async with self._order:
             if not self._closed:

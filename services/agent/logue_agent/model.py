@@ -33,6 +33,7 @@ _CONNECT_SECONDS = 5.0
 #: Of a model server's own error text.
 _MAX_QUOTED_CHARACTERS = 300
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
+_TOO_MUCH_STATUS = frozenset({400, 413, 422})
 #: A longer reply fails: as JSON, six bytes for a character at worst, it would not fit into a record of the log.
 MAX_REPLY_CHARACTERS = 512 * 1024
 _MAX_NAME_CHARACTERS = 200
@@ -68,13 +69,14 @@ class Model:
         self._first_token_seconds = settings.agent_first_token_seconds
         self._idle_seconds = settings.agent_idle_seconds
         self._url = f"{settings.openai_base_url.rstrip('/')}/chat/completions"
+        # Of each request, not of the session: aiohttp tells a proxy the session's, the key included.
+        self._headers = {
+            "Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}",
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+        }
         self._session = aiohttp.ClientSession(
-            headers={
-                "Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}",
-                "Content-Type": "application/json",
-                "Accept": "text/event-stream",
-                "Accept-Encoding": "identity",
-            },
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),  # reads are timed below
@@ -109,11 +111,14 @@ class Model:
         heard_at = loop.time()  # the latest event; comments that keep a connection warm are none
         try:
             async with AsyncExitStack() as stack:
-                call = self._session.post(self._url, data=_request_body(model, messages))
+                body = _request_body(model, messages)
+                call = self._session.post(self._url, data=body, headers=self._headers, allow_redirects=False)
                 async with asyncio.timeout_at(heard_at + self._first_token_seconds):
                     response = await stack.enter_async_context(call)
-                if response.status != 200:
+                if response.status >= 300:
                     raise _refused(response)
+                if response.content_type == "application/json":
+                    raise _no_completion()
                 while True:
                     patience = self._idle_seconds if completion.pieces else self._first_token_seconds
                     async with asyncio.timeout_at(
@@ -144,7 +149,11 @@ def _request_body(model: str, messages: list[bytes]) -> bytes:
 def _proxy_of(url: str) -> str | None:
     """The proxy that the environment names for `url` (HTTPS_PROXY, …); aiohttp would look there for every request."""
     target = urlsplit(url)
-    return None if proxy_bypass(target.netloc) else getproxies().get(target.scheme)
+    host = target.hostname or ""
+    if proxy_bypass(host if target.port is None else f"{host}:{target.port}"):
+        return None
+    proxy = getproxies().get(target.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 async def _take(completion: Completion, events: Iterable[bytes], say: Say) -> bool:
@@ -185,8 +194,7 @@ def _read_chunk(completion: Completion, data: bytes) -> str | None:
         completion.finish_reason = choices[0].get("finish_reason") or completion.finish_reason
         content = (choices[0].get("delta") or {}).get("content")
     except (AttributeError, LookupError, TypeError, ValueError) as error:  # orjson's and pydantic's are ValueErrors
-        detail = "The model server sent something that is not a chat completion. Check OPENAI_BASE_URL."
-        raise ModelFailedError(problem("model_error", detail), retryable=False) from error
+        raise _no_completion() from error
     return content if isinstance(content, str) else None
 
 
@@ -196,6 +204,11 @@ def _read_usage(raw: object) -> Usage:
     if not all(0 <= tokens <= _MAX_TOKENS for tokens in usage.model_dump().values()):
         raise ValueError("tokens that cannot be counted")
     return usage
+
+
+def _no_completion() -> ModelFailedError:
+    detail = "The model server sent something that is not a streamed chat completion. Check OPENAI_BASE_URL."
+    return ModelFailedError(problem("model_error", detail), retryable=False)
 
 
 def _too_long() -> ModelFailedError:
@@ -211,8 +224,10 @@ def _refused(response: aiohttp.ClientResponse) -> ModelFailedError:
         detail = "The model server does not know this model. Choose another one."
     elif status == 429:
         detail = "The model server is busy or its quota is used up. Try again in a moment."
-    elif status < 500:
+    elif status in _TOO_MUCH_STATUS:
         detail = f"The model server refused the request (HTTP {status}). A shorter conversation may be accepted."
+    elif status < 500:
+        detail = f"The model server refused the request (HTTP {status}). The operator has to check OPENAI_BASE_URL."
     else:
         detail = f"The model server failed (HTTP {status}). Try again in a moment."
     retryable = status >= 500 or status in _RETRYABLE_STATUS

@@ -16,7 +16,7 @@ from logue_agent.model import Completion, Model, ModelFailedError
 from logue_agent.outcomes import Progress, outcome_of
 from logue_agent.settings import AgentSettings
 from logue_agent.store import Store
-from logue_agent.trim import Line, Said, trim
+from logue_agent.trim import Line, trim
 from logue_agent.turn import Turn, TurnState
 from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
@@ -66,13 +66,15 @@ class Runner:
         self._delay = delay
         self._slots = asyncio.Semaphore(settings.agent_concurrency)
         self._streaming: set[FrameWriter] = set()
-        self._unannounced: dict[Turn, AttemptStarted] = {}
+        #: By turn and attempt.
+        self._unannounced: dict[tuple[str, int], AttemptStarted] = {}
         self._announcing: asyncio.Task[None] | None = None
 
     async def run(self, turn: Turn) -> None:
         """Answer `turn` and propose the outcome to the log. Cancelled without `turn.cancel_requested`: says nothing."""
         writer = FrameWriter(self._frames, turn)
         progress = Progress()
+        attempt = turn.turn_id, turn.attempt
         try:
             outcome = await self._answer(turn, writer, progress)
         except asyncio.CancelledError:
@@ -86,7 +88,7 @@ class Runner:
         except (ModelFailedError, ProblemError) as error:
             outcome = outcome_of(turn, progress, "failed", self._clock(), error=error.problem)
         finally:
-            self._unannounced.pop(turn, None)
+            self._unannounced.pop(attempt, None)
             self._streaming.discard(writer)
             writer.close()
         await self.propose(turn, outcome)
@@ -125,7 +127,7 @@ class Runner:
                 attempt=turn.attempt,
                 started_at=progress.started_at,
             )
-            self._announce(turn, started)
+            self._announce(started)
             if turn.taken_over:
                 await writer.reset("The answer starts over, since another agent has taken over.")
             completion = progress.completion = Completion(request.model or self._settings.agent_model)
@@ -177,26 +179,26 @@ class Runner:
         if context.decided is not None:
             return _repeated(turn, context.decided)
         progress.parent_id = context.parent_id
-        self._cache.put(
+        entry = self._cache.put(
             request.conversation_id,
             request.user_id,
             turn.partition,
             context.messages,
             ends_in_leaf=request.parent_id is None,
         )
-        return trim(Line(map(Said.of, context.messages)), request.content, self._settings.agent_context_tokens)
+        return trim(entry.path(context.parent_id), request.content, self._settings.agent_context_tokens)
 
-    def _announce(self, turn: Turn, event: AttemptStarted) -> None:
+    def _announce(self, event: AttemptStarted) -> None:
         """Publish soon. Nothing waits for it: it tells a later owner that text was shown, and readers that it runs."""
         metrics.ATTEMPTS.inc()
-        self._unannounced[turn] = event
+        self._unannounced[event.turn_id, event.attempt] = event
         if self._announcing is None or self._announcing.done():
             self._announcing = asyncio.create_task(self._announce_all(), name="announcements")
 
     async def _announce_all(self) -> None:
         await asyncio.sleep(ANNOUNCE_SECONDS)
-        events, self._unannounced = list(self._unannounced.values()), {}
-        for event in events:
+        while self._unannounced:  # others may come while this waits for room
+            event = self._unannounced.pop(next(iter(self._unannounced)))
             headers = event_headers(event, source=SOURCE, at=self._clock())
             try:
                 await self._events.enqueue(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from logue_common.settings import SESSION_SECONDS, InternalApiSettings, KafkaSettings
 
@@ -28,3 +28,11 @@ class AgentSettings(KafkaSettings, InternalApiSettings):
     agent_session_seconds: float = Field(default=SESSION_SECONDS, ge=1)
     openai_base_url: str = Field(default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL")
     openai_api_key: SecretStr = Field(default=SecretStr("none"), validation_alias="OPENAI_API_KEY")
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _as_a_header(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()  # secrets from files end in a line end
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("must be printable ASCII, as a header of HTTP is")
+        return SecretStr(key)

@@ -63,6 +63,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._restore: asyncio.Task[None] | None = None
         self._progress = asyncio.Event()
         self._generation = 0
+        #: The latest attempt at any turn that was let go: it may have been shown, and not be in the log.
+        self._latest_attempt = 0
         self._committed: dict[TopicPartition, int] = {}
         self._watch = CommitWatch()
         self._paused_for_load = False
@@ -185,11 +187,12 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     def _next_attempt(self, known: int) -> int:
         """Larger than every attempt before: generations grow, and so does this when the group was made anew."""
-        return max(self._generation, known + 1)
+        return max(self._generation, known + 1, self._latest_attempt + 1)
 
     def _let_go(self, numbers: set[int]) -> None:
         for number in numbers:
             partition = self._owned.pop(number)
+            self._latest_attempt = max(self._latest_attempt, *(turn.attempt for turn in partition.turns.values()), 0)
             self._lanes.abandon(list(partition.turns.values()))
             self._cache.drop_partition(number)
 

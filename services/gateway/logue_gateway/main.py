@@ -28,7 +28,7 @@ _DESCRIPTION = (
 
 
 def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) -> ASGIApp:
-    """The ASGI application. `extra_routes` come first; they are outside of /api, hence not behind the guard."""
+    """The ASGI application. `extra_routes` are outside of /api, hence not behind the guard."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -42,7 +42,6 @@ def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) 
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,
         # As one list: an included router is a second search for every request.
         routes=[
             *(route for module in (chat, turns, conversations) for route in module.router.routes),

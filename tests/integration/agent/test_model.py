@@ -389,6 +389,47 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
             assert (await Said().ask(model, "Hi")).text == "by proxy"
 
 
+async def test_a_proxy_is_not_told_the_key(monkeypatch: pytest.MonkeyPatch, quick_retries: None) -> None:
+    heads: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")  # as some write it
+        monkeypatch.setenv("no_proxy", "elsewhere.example")
+        async with asking("https://model.example") as model:
+            assert (await failure(model)).problem.code == "model_error"
+    assert heads[0].startswith(b"CONNECT model.example:443 ")
+    assert not any(b"key-for-tests" in head for head in heads)
+
+
+async def test_a_redirect_is_a_refusal(quick_retries: None) -> None:
+    async with (
+        raw_server(b"", head="307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/") as url,
+        asking(url) as model,
+    ):
+        error = await failure(model)
+    assert "OPENAI_BASE_URL" in error.problem.detail
+    assert not error.retryable
+
+
+async def test_a_document_instead_of_a_stream_is_not_asked_for_again() -> None:
+    async with raw_server(b'{"choices":[]}', kind="application/json") as url, asking(url) as model:
+        error = await failure(model)
+    assert "OPENAI_BASE_URL" in error.problem.detail
+    assert not error.retryable
+
+
+async def test_a_key_may_end_in_a_line_end_and_hold_no_other() -> None:
+    assert settings("http://x", OPENAI_API_KEY="key\n").openai_api_key.get_secret_value() == "key"
+    with pytest.raises(ValueError, match="printable"):
+        settings("http://x", OPENAI_API_KEY="two\nlines")
+
+
 async def test_two_hundred_calls_run_side_by_side(demo: tuple[str, DemoModel]) -> None:
     """No pool of connections may queue them up."""
     async with asking(demo[0]) as model:

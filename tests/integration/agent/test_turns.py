@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from tests.integration.agent.rig import Rig, context_of, decided_context
 
-from logue_agent import runner, subscriber
+from logue_agent import subscriber
 from logue_common import consumer
 from logue_common.consumer import stop_consumer
 from logue_common.dead_letters import DeadLetters
@@ -220,14 +220,6 @@ async def test_a_live_turn_shows_its_text_so_far_every_few_seconds(rig: Rig) -> 
         assert frames[at].data["content"] == before
         await rig.cancel(request)
         await rig.end_of(request)
-
-
-async def test_a_model_that_is_slow_to_begin_adds_no_empty_text(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.2)
-    async with rig.agent():
-        request = await rig.ask("think {{ttft=1 tokens=2}}")
-        await rig.end_of(request)
-    assert rig.kinds(request)[0] == "message.delta"
 
 
 async def test_an_attempt_is_announced_soon_unless_its_outcome_comes_first(rig: Rig) -> None:

@@ -136,6 +136,16 @@ async def test_operations_and_documentation_need_no_token(gateway: Gateway) -> N
     assert "application/problem+json" in chat["responses"]["503"]["content"]
     assert chat["requestBody"]["content"]["application/json"]["schema"]["properties"]["on_busy"]
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    operations = {
+        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
+    }
+    linked = {
+        link["operationId"]
+        for operation in operations.values()
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    }
+    assert {"get_turn", "get_events", "post_cancel"} <= linked <= operations.keys()
 
 
 async def test_an_unused_or_foreign_dev_route_does_not_exist(gateway: Gateway) -> None:

@@ -24,8 +24,8 @@ class Broker:
 
     def fetch(self, plan: Plan) -> tuple[int, int, dict[tuple[str, int], tuple[int, int]]]:
         """Error, session, and all partitions that this fetch is about."""
-        if plan.session_id == 0:
-            assert plan.epoch == 0
+        if plan.epoch == 0:
+            self.sessions.pop(plan.session_id, None)
             self.sessions[self.next_id] = (1, dict(plan.changed))
             self.next_id += 1
             return 0, self.next_id - 1, dict(plan.changed)
@@ -72,6 +72,16 @@ def test_only_what_changed_is_said_again() -> None:
     assert session.plan({("a", 0): (2, 9), ("a", 1): (1, 9)}) == Plan(7, 1, {("a", 0): (2, 9)}, [])
     session.answered(0, 7)
     assert session.plan({("a", 1): (1, 9)}) == Plan(7, 2, {}, [("a", 0)])
+
+
+def test_a_session_whose_answer_was_lost_is_closed_by_the_next_request() -> None:
+    session = FetchSession()
+    session.plan({("a", 0): (1, 9)})
+    session.answered(0, 7)
+    session.lost()
+    assert session.plan({("a", 0): (1, 9)}) == Plan(7, 0, {("a", 0): (1, 9)}, [])
+    session.answered(0, 8)
+    assert session.plan({}) == Plan(8, 1, {}, [("a", 0)])
 
 
 async def test_pauses_and_seeks_lose_and_repeat_nothing(broker: str) -> None:

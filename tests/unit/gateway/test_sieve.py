@@ -160,3 +160,17 @@ def test_frames_after_a_gap_wait_for_the_missing_one_or_a_checkpoint() -> None:
     assert not sieve.gapped
     snapshot = sieve.feed(FrameHeader("ann", 1, 9, frames.CHECKPOINT), snapshot_data("all"))
     assert [event.kind for event in snapshot] == [frames.SNAPSHOT]
+
+
+def test_a_model_that_is_slow_to_begin_adds_no_empty_snapshot() -> None:
+    sieve = Sieve()
+    assert sieve.feed(FrameHeader("ann", 1, 1, frames.CHECKPOINT), snapshot_data("")) == ()
+    assert sieve.feed(FrameHeader("ann", 1, 2, frames.CHECKPOINT), snapshot_data("")) == ()
+    first = sieve.feed(FrameHeader("ann", 1, 3, frames.DELTA), delta_data("so"))
+    assert [event.kind for event in first] == [frames.DELTA]
+
+
+def test_an_empty_checkpoint_of_a_later_attempt_takes_shown_text_back() -> None:
+    sieve = Sieve(1, 3, shows_text=True)
+    taken_back = sieve.feed(FrameHeader("ann", 2, 1, frames.CHECKPOINT), snapshot_data(""))
+    assert shown_text(list(taken_back), "old") == ""

@@ -17,6 +17,7 @@ class PlainRoute(APIRoute):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        options["operation_id"] = options.get("operation_id") or options["endpoint"].__name__  # as links name it
         super().__init__(*arguments, **options)
         self.app = self._answer
 

@@ -38,6 +38,8 @@ class Shown(NamedTuple):
 
 
 _NOTHING: tuple[Shown, ...] = ()
+#: The checkpoint of a turn whose model is slow to begin.
+_NO_TEXT = snapshot_data("")
 #: Kinds after which the text is known, whatever was missed before.
 _HEALING = frozenset({CHECKPOINT, SNAPSHOT, RESET})
 
@@ -102,7 +104,7 @@ class Sieve:
         self, kind: str, value: bytes, *, newer: bool, fits: bool, before: tuple[int, int]
     ) -> tuple[Shown, ...]:
         """A frame that is accepted, and is not simply the next delta."""
-        if kind == CHECKPOINT and fits and not newer:
+        if kind == CHECKPOINT and fits and (not newer or (value == _NO_TEXT and not self.shows_text)):
             return _NOTHING
         if kind in (CHECKPOINT, SNAPSHOT):
             self.shows_text = True
