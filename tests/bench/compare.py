@@ -39,7 +39,7 @@ class Block:
             self.answered += 1
             self.first_ms.append((exchange.first_at - (exchange.sent_at if due is None else due)) * 1000)
         else:
-            self.errors.append("refused" if exchange.is_refused else exchange.error or f"status {exchange.status}")
+            self.errors.append("refused" if exchange.is_refused else exchange.failure)
 
     def cpu_ms_per_turn(self, names: Sequence[str]) -> float:
         """Of these processes together."""

@@ -56,7 +56,7 @@ class Lateness:
     def ended(self, exchange: Exchange) -> None:
         """Take the whole reply."""
         if not exchange.is_answered:
-            self.errors.append(exchange.error or f"status {exchange.status}, not complete")
+            self.errors.append(exchange.failure)
             return
         due = exchange.sent_at + self.script.ttft + (self.script.tokens - 1) * self.script.gap
         self.end_ms.append((exchange.ended_at - due) * 1000)

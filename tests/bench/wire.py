@@ -25,6 +25,7 @@ _KEEP_SECONDS = 30.0
 _OVERLAP = 32
 #: Between the chunks of a body in the middle of an event.
 _FRAMING = re.compile(rb"\r\n[0-9a-f]+\r\n")
+_CODE = re.compile(rb'"code":"([a-z_]+)"')
 _CONVERSATION = re.compile(rb'"conversation_id": ?"([0-9a-f-]{36})"')
 
 
@@ -75,6 +76,14 @@ class Exchange:
         return self.status in (429, 503)
 
     @property
+    def failure(self) -> str:
+        """What went wrong, in a word or a few; empty for a whole reply."""
+        if self.is_answered:
+            return ""
+        code = _CODE.search(b"".join(self._body))
+        return self.error or f"status {self.status}, {code.group(1).decode() if code else 'not complete'}"
+
+    @property
     def first_ms(self) -> float:
         """From sending to the first text."""
         return (self.first_at - self.sent_at) * 1000
@@ -96,6 +105,7 @@ class Exchange:
             _, found, rest = head.lower().partition(b"content-length: ")
             self._missing = int(rest.partition(b"\r\n")[0]) if found else -1
         if self._missing >= 0:
+            self._body.append(data)
             self._missing -= len(data)
             return self._missing <= 0
         if not data:

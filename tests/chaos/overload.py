@@ -105,7 +105,7 @@ async def offer(stack: Stack, generator: Generator, rate: float, seconds: float)
         arrival.first = exchange.first_at - began - arrival.due
         arrival.refused = exchange.status in (429, 503)
         if not arrival.refused and not exchange.is_answered:
-            arrival.error = exchange.error or f"status {exchange.status}, not complete"
+            arrival.error = exchange.failure
 
     async with asyncio.TaskGroup() as group:
         async for due in arrivals(rate, seconds):

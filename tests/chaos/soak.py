@@ -80,7 +80,7 @@ class Soak:
         self._conversations[user] = answer.conversation_id or self._conversations[user]
         self.turns += 1
         if not answer.is_answered:
-            self.errors.append(answer.error or f"status {answer.status}, not complete")
+            self.errors.append(answer.failure)
 
     async def _sample(self, at: float) -> None:
         for name in _SERVICES:

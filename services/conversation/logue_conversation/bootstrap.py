@@ -81,20 +81,21 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     watch = PositionWatch(api)
     outbox_relay = Relay(relay, producer)
     dead_letters = DeadLetters(Producer(options, client_id="logue-conversation-dlq"), consumer="conversation")
+    subscriber = Subscriber(
+        options,
+        Writer(writer, clock),
+        dead_letters,
+        batch_records=settings.conversation_batch_records,
+        stored=outbox_relay.wake,
+    )
     resources = Resources(
         api=api,
         writer=writer,
         relay=relay,
         producer=producer,
         ends=ends,
-        handlers=Handlers(api, Barrier(ends, watch), clock, outbox_relay.wake),
-        subscriber=Subscriber(
-            options,
-            Writer(writer, clock),
-            dead_letters,
-            batch_records=settings.conversation_batch_records,
-            stored=outbox_relay.wake,
-        ),
+        handlers=Handlers(api, Barrier(ends, watch), clock, changed=outbox_relay.wake, hurry=subscriber.hurry),
+        subscriber=subscriber,
         outbox_relay=outbox_relay,
         reconciler=Reconciler(
             relay,

@@ -46,11 +46,21 @@ class Page:
 class Handlers:
     """Use cases."""
 
-    def __init__(self, database: Database, barrier: Barrier, clock: Clock, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        barrier: Barrier,
+        clock: Clock,
+        *,
+        changed: Callable[[], None],
+        hurry: Callable[[], None],
+    ) -> None:
         self._database = database
         self._barrier = barrier
         self._clock = clock
         self._changed = changed
+        #: Tells the writer that somebody waits for what it has not stored yet.
+        self._hurry = hurry
 
     async def list_conversations(self, user_id: str, limit: int, cursor: str | None) -> Page:
         """A page of the user's conversations, newest first."""
@@ -162,6 +172,7 @@ class Handlers:
 
         found = await look()
         if found is None or found.requested_at is None:
+            self._hurry()
             await self._barrier.everything_requested()
             found = await look()
         if found is None or (found.requested_at is None and not found.is_over):
@@ -178,7 +189,12 @@ class Handlers:
                 return None
             return await _context(connection, user_id, conversation_id, turn_id, parent_id)
 
-        return await self._known_conversation(user_id, conversation_id, work)
+        try:
+            return await self._known_conversation(user_id, conversation_id, work)
+        except ProblemError as error:
+            if error.code == "not_ready":
+                self._hurry()  # the agent asks again in some milliseconds
+            raise
 
     async def _known_conversation(
         self, user_id: str, conversation_id: str, work: Callable[[AsyncConnection], Awaitable[T | None]]
@@ -205,11 +221,11 @@ class Handlers:
         if not await self._known(look, lambda: self._barrier.everything_of(conversation_id)):
             raise _no_message()
 
-    @staticmethod
-    async def _known(look: Callable[[], Awaitable[T | None]], wait: Callable[[], Awaitable[None]]) -> T | None:
+    async def _known(self, look: Callable[[], Awaitable[T | None]], wait: Callable[[], Awaitable[None]]) -> T | None:
         """Look; when nothing is there, wait until what is in the log now is stored, and look again."""
         found = await look()
         if found is None:
+            self._hurry()
             await wait()
             found = await look()
         return found
@@ -227,6 +243,7 @@ class Handlers:
         ):
             if asyncio.get_running_loop().time() >= deadline:
                 return
+            self._hurry()
             await asyncio.sleep(_ANSWER_POLL_SECONDS)
 
 

@@ -32,7 +32,7 @@ _POLL_MS = 200
 #: A drained partition waits this long at the broker before an empty answer; batches are gathered anyhow.
 _FETCH_WAIT_MS = 250
 #: A batch costs what its ten statements cost, whatever is in it. So while records keep coming, batches begin this far
-#: apart; what comes after a pause is stored at once.
+#: apart; what comes after a pause is stored at once, and so is everything while somebody waits for it (`hurry`).
 _BATCH_SECONDS = 0.1
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
@@ -69,8 +69,10 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
         self._assert_at = 0.0
-        #: Loop time before which the next batch does not begin.
+        #: Loop time before which the next batch does not begin, unless somebody waits.
         self._next_batch_at = 0.0
+        self._hurry_until = 0.0
+        self._hurried = asyncio.Event()
         self._watch = CommitWatch()
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
@@ -85,8 +87,14 @@ class Subscriber:
     async def stop(self) -> None:
         """Finish the batch in hand (a few seconds at most), commit, leave the group."""
         self._stopping.set()
+        self._hurried.set()
         if self._task is not None:
             await self._task
+
+    def hurry(self) -> None:
+        """Somebody waits for what may be in the log: gather nothing for a moment."""
+        self._hurry_until = asyncio.get_running_loop().time() + _BATCH_SECONDS
+        self._hurried.set()
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -135,10 +143,12 @@ class Subscriber:
             self.trouble = None if self._in_group else "has not joined its group yet"
 
     async def _gather(self) -> None:
-        """Wait until the next batch may begin."""
-        wait = self._next_batch_at - asyncio.get_running_loop().time()
-        if wait > 0:
-            await self._pause(wait)
+        """Wait until the next batch may begin, or somebody waits for it."""
+        now = asyncio.get_running_loop().time()
+        self._hurried.clear()
+        if now < self._next_batch_at and now >= self._hurry_until:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._next_batch_at - now)
 
     def _joined(self) -> None:
         self._in_group = True

@@ -12,7 +12,7 @@ from logue_agent.subscriber import Subscriber
 
 
 def test_attempts_grow_also_when_generations_begin_anew_and_the_log_knows_of_none() -> None:
-    """An attempt may have been shown before it was announced; the stand-in's generations begin at 1 when it restarts."""
+    """An attempt may be shown before it is announced; the stand-in's generations begin at 1 when it restarts."""
     quiet: Any = SimpleNamespace(abandon=lambda _: None, drop_partition=lambda _: None)
     subscriber = Subscriber(quiet, quiet, quiet, quiet)
 
