@@ -27,8 +27,9 @@ from tests.bench.wire import WireClient
 
 from logue_devstack.stack import Stack
 
-#: The caches of the services, small enough to be full soon.
-ENVIRONMENT = {"agent": {"LOGUE_AGENT_CACHE_CHARACTERS": "4000000"}}
+#: The agent's cache is full soon, and still holds the conversations that go on (5.3 MB): steady load, not one that asks
+#: the store for the context of every turn.
+ENVIRONMENT = {"agent": {"LOGUE_AGENT_CACHE_CHARACTERS": "6000000"}}
 _USERS = 200
 #: Then a user starts another conversation.
 _TURNS_OF_A_CONVERSATION = 20

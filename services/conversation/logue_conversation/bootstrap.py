@@ -17,6 +17,7 @@ from logue_conversation.database import Database, make_engine
 from logue_conversation.errors import StoreUnavailableError
 from logue_conversation.handlers import Handlers
 from logue_conversation.log_ends import LogEnds
+from logue_conversation.news import News
 from logue_conversation.reconciler import Reconciler
 from logue_conversation.relay import Relay
 from logue_conversation.settings import ConversationSettings
@@ -81,12 +82,14 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     watch = PositionWatch(api)
     outbox_relay = Relay(relay, producer)
     dead_letters = DeadLetters(Producer(options, client_id="logue-conversation-dlq"), consumer="conversation")
+    news = News()
     subscriber = Subscriber(
         options,
         Writer(writer, clock),
         dead_letters,
         batch_records=settings.conversation_batch_records,
         stored=outbox_relay.wake,
+        news=news,
     )
     resources = Resources(
         api=api,
@@ -94,7 +97,7 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
         relay=relay,
         producer=producer,
         ends=ends,
-        handlers=Handlers(api, Barrier(ends, watch), clock, changed=outbox_relay.wake, hurry=subscriber.hurry),
+        handlers=Handlers(api, Barrier(ends, watch), clock, changed=outbox_relay.wake, news=news),
         subscriber=subscriber,
         outbox_relay=outbox_relay,
         reconciler=Reconciler(

@@ -25,6 +25,7 @@ from logue_conversation.cursors import (
     read_message_cursor,
 )
 from logue_conversation.database import Database
+from logue_conversation.news import News
 from logue_conversation.projection import Change
 from logue_conversation.store import conversations, messages, turns
 from logue_conversation.store.conversations import Conversation
@@ -33,6 +34,9 @@ from logue_conversation.store.messages import Message
 T = TypeVar("T")
 ROOT = "root"
 _ANSWER_POLL_SECONDS = 0.025
+#: How long a context that is not ready is waited for before its lane is told to ask again; and how often it is looked
+#: at when another replica's writer has the partition.
+_CONTEXT_WAIT_SECONDS, _CONTEXT_POLL_SECONDS = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +57,13 @@ class Handlers:
         clock: Clock,
         *,
         changed: Callable[[], None],
-        hurry: Callable[[], None],
+        news: News,
     ) -> None:
         self._database = database
         self._barrier = barrier
         self._clock = clock
         self._changed = changed
-        #: Tells the writer that somebody waits for what it has not stored yet.
-        self._hurry = hurry
+        self._news = news
 
     async def list_conversations(self, user_id: str, limit: int, cursor: str | None) -> Page:
         """A page of the user's conversations, newest first."""
@@ -172,7 +175,7 @@ class Handlers:
 
         found = await look()
         if found is None or found.requested_at is None:
-            self._hurry()
+            self._news.hurry()
             await self._barrier.everything_requested()
             found = await look()
         if found is None or (found.requested_at is None and not found.is_over):
@@ -189,12 +192,15 @@ class Handlers:
                 return None
             return await _context(connection, user_id, conversation_id, turn_id, parent_id)
 
-        try:
-            return await self._known_conversation(user_id, conversation_id, work)
-        except ProblemError as error:
-            if error.code == "not_ready":
-                self._hurry()  # the agent asks again in some milliseconds
-            raise
+        deadline = asyncio.get_running_loop().time() + _CONTEXT_WAIT_SECONDS
+        while True:
+            try:
+                return await self._known_conversation(user_id, conversation_id, work)
+            except ProblemError as error:
+                # A lane asks as soon as it has the request, which the writer has at the same moment.
+                if error.code != "not_ready" or asyncio.get_running_loop().time() >= deadline:
+                    raise
+            await self._news.wait_stored(conversation_id, _CONTEXT_POLL_SECONDS)
 
     async def _known_conversation(
         self, user_id: str, conversation_id: str, work: Callable[[AsyncConnection], Awaitable[T | None]]
@@ -225,7 +231,7 @@ class Handlers:
         """Look; when nothing is there, wait until what is in the log now is stored, and look again."""
         found = await look()
         if found is None:
-            self._hurry()
+            self._news.hurry()
             await wait()
             found = await look()
         return found
@@ -243,7 +249,7 @@ class Handlers:
         ):
             if asyncio.get_running_loop().time() >= deadline:
                 return
-            self._hurry()
+            self._news.hurry()
             await asyncio.sleep(_ANSWER_POLL_SECONDS)
 
 

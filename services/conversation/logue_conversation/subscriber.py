@@ -20,6 +20,7 @@ from logue_common.settings import SESSION_SECONDS
 from logue_conversation import metrics
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
+from logue_conversation.news import News
 from logue_conversation.tables import ISOLATION_CONSTRAINT
 from logue_conversation.writer import Writer
 
@@ -32,8 +33,9 @@ _POLL_MS = 200
 #: A drained partition waits this long at the broker before an empty answer; batches are gathered anyhow.
 _FETCH_WAIT_MS = 250
 #: A batch costs what its ten statements cost, whatever is in it. So while records keep coming, batches begin this far
-#: apart; what comes after a pause is stored at once, and so is everything while somebody waits for it (`hurry`).
+#: apart, and less while somebody waits for one; what comes after a pause is stored at once.
 _BATCH_SECONDS = 0.1
+_HURRIED_BATCH_SECONDS = 0.015
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -59,20 +61,21 @@ class Subscriber:
         *,
         batch_records: int,
         stored: Callable[[], None],
+        news: News,
     ) -> None:
         self._options = client_options
         self._writer = writer
         self._dead_letters = dead_letters
         self._batch_records = batch_records
         self._stored = stored
+        self._news = news
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
         self._assert_at = 0.0
-        #: Loop time before which the next batch does not begin, unless somebody waits.
-        self._next_batch_at = 0.0
-        self._hurry_until = 0.0
-        self._hurried = asyncio.Event()
+        #: Loop time at which the last batch began, unless it was so large that there may be more.
+        self._began = float("-inf")
+        self._hurry_until = float("-inf")
         self._watch = CommitWatch()
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
@@ -87,14 +90,9 @@ class Subscriber:
     async def stop(self) -> None:
         """Finish the batch in hand (a few seconds at most), commit, leave the group."""
         self._stopping.set()
-        self._hurried.set()
+        self._news.hurry()
         if self._task is not None:
             await self._task
-
-    def hurry(self) -> None:
-        """Somebody waits for what may be in the log: gather nothing for a moment."""
-        self._hurry_until = asyncio.get_running_loop().time() + _BATCH_SECONDS
-        self._hurried.set()
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -143,12 +141,18 @@ class Subscriber:
             self.trouble = None if self._in_group else "has not joined its group yet"
 
     async def _gather(self) -> None:
-        """Wait until the next batch may begin, or somebody waits for it."""
-        now = asyncio.get_running_loop().time()
-        self._hurried.clear()
-        if now < self._next_batch_at and now >= self._hurry_until:
+        """Wait until the next batch may begin, or somebody waits for it; then gather nothing for a moment."""
+        loop = asyncio.get_running_loop()
+        wait = self._began + _BATCH_SECONDS - loop.time()
+        if wait > 0 and loop.time() >= self._hurry_until:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), self._next_batch_at - now)
+                await asyncio.wait_for(self._news.awaited.wait(), wait)
+        if self._news.awaited.is_set():
+            self._news.awaited.clear()
+            self._hurry_until = loop.time() + _BATCH_SECONDS
+        wait = self._began + _HURRIED_BATCH_SECONDS - loop.time()
+        if wait > 0:
+            await self._pause(wait)
 
     def _joined(self) -> None:
         self._in_group = True
@@ -157,8 +161,8 @@ class Subscriber:
         self._positioned.clear()
 
     async def _store(self, consumer: AIOKafkaConsumer, decoded: Decoded) -> None:
-        if len(decoded.batch.events) < self._batch_records // 2:  # else there may be more, and nothing to wait for
-            self._next_batch_at = asyncio.get_running_loop().time() + _BATCH_SECONDS
+        is_large = len(decoded.batch.events) >= self._batch_records // 2
+        self._began = float("-inf") if is_large else asyncio.get_running_loop().time()
         for record, error in decoded.unreadable:
             await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)
@@ -171,6 +175,7 @@ class Subscriber:
         try:
             await self._until_done(consumer, lambda: self._writer.store(batch))
             self._stored()
+            self._news.stored({logged.event.conversation_id for logged in batch.events})
         except DataRejectedError as error:
             if len(batch.events) > 1:
                 for half in batch.halves():
