@@ -34,7 +34,7 @@ def results(first_ms: float, cpu_seconds: float, per_second: float, error: str =
                 else block(6, 1.0, 100, names)
                 if name == "monolith"
                 else block(first_ms, cpu_seconds, per_second, names, error)
-                for phase in ("unloaded", "steady", "saturated")
+                for phase in ("unloaded", "steady", "saturated", "paced")
             }
         ]
         for name, names in PROCESSES.items()
