@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from tests.bench.arrivals import arrivals
@@ -46,52 +47,50 @@ class Block:
         return sum(self.cpu_seconds[name] for name in names) * 1000 / max(1, self.answered)
 
 
-async def unloaded(system: System, population: Population, turns: int) -> Block:
-    """One user at a time, one question after the other: a new conversation in every ten."""
+@asynccontextmanager
+async def _measured(system: System) -> AsyncIterator[Block]:
+    """A block whose time and CPU are those of the body."""
     block, clock = Block(), system.clock()
     before, began = clock.read(), time.perf_counter()
-    for _ in range(turns):
-        block.take(await population.users[0].ask())
-        await asyncio.sleep(_PAUSE_SECONDS)
+    yield block
     block.seconds = time.perf_counter() - began
     await asyncio.sleep(_SETTLE_SECONDS)
     block.cpu_seconds = clock.since(before)
+
+
+async def unloaded(system: System, population: Population, turns: int) -> Block:
+    """One user at a time, one question after the other: a new conversation in every ten."""
+    async with _measured(system) as block:
+        for _ in range(turns):
+            block.take(await population.users[0].ask())
+            await asyncio.sleep(_PAUSE_SECONDS)
     return block
 
 
 async def steady(system: System, population: Population, rate: float, seconds: float) -> Block:
     """`rate` questions a second, evenly, whatever becomes of those before (an open loop)."""
-    block, clock = Block(), system.clock()
-    before, began = clock.read(), time.perf_counter()
 
     async def ask(due: float) -> None:
         block.take(await population.ask(), due)
 
-    async with asyncio.TaskGroup() as group:
+    async with _measured(system) as block, asyncio.TaskGroup() as group:
         async for due in arrivals(rate, seconds):
             group.create_task(ask(due))
-    block.seconds = time.perf_counter() - began
-    await asyncio.sleep(_SETTLE_SECONDS)
-    block.cpu_seconds = clock.since(before)
     return block
 
 
 async def saturated(system: System, population: Population, clients: int, seconds: float) -> Block:
     """`clients` users who ask again at once: as many turns as the system can do."""
-    block, clock = Block(), system.clock()
-    before, began = clock.read(), time.perf_counter()
+    until = time.perf_counter() + seconds
 
     async def ask_on() -> None:
-        while time.perf_counter() < began + seconds:
+        while time.perf_counter() < until:
             exchange = await population.ask()
             block.take(exchange)
             if not exchange.is_answered:
                 await asyncio.sleep(0.05)
 
-    async with asyncio.TaskGroup() as group:
+    async with _measured(system) as block, asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(ask_on())
-    block.seconds = time.perf_counter() - began
-    await asyncio.sleep(_SETTLE_SECONDS)
-    block.cpu_seconds = clock.since(before)
     return block
