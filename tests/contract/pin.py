@@ -1,4 +1,7 @@
-"""Writes the golden files anew: `python -m tests.contract.pin`. Look at the difference: only additions are allowed."""
+"""Writes the golden files and docs/metrics.md anew: `python -m tests.contract.pin`.
+
+Look at the difference: only additions are allowed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 import orjson
 from pydantic import BaseModel
 from tests.contract.expected import FULL
+from tests.contract.metrics_page import PAGE, page
 
 from logue_common.asyncapi import EVENTS
 from logue_common.events import encode
@@ -27,11 +31,12 @@ def _write(path: Path, value: object) -> None:
 
 
 def main() -> None:
-    """Golden events and schemas."""
+    """Golden events, schemas, and the list of metrics."""
     for name, event in FULL.items():
         _write(GOLDEN / f"{name}.json", orjson.loads(encode(event)))
     for model in MODELS:
         _write(SCHEMAS / f"{model.__name__}.json", model.model_json_schema())
+    PAGE.write_text(page())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from logue_common import metrics
 from logue_common.fetch_sessions import use_fetch_sessions
 
 _log = structlog.get_logger(__name__)
@@ -91,6 +92,18 @@ async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, An
             coordinator.__dict__.pop("reset_generation", None)
 
 
+def show_lag(consumer: AIOKafkaConsumer | None, positions: Mapping[TopicPartition, int]) -> None:
+    """Set the gauge of the lag: what lies between `positions` (the next offset to do) and the known ends."""
+    metrics.CONSUMER_LAG.clear()
+    if consumer is None:
+        return
+    assigned = consumer.assignment()
+    for partition, position in positions.items():
+        end = consumer.highwater(partition) if partition in assigned else None
+        if end is not None:
+            metrics.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, end - position))
+
+
 class CommitWatch:
     """Notices a member that its group has lost; aiokafka has been seen to wait for a coordinator for ever."""
 
@@ -102,13 +115,18 @@ class CommitWatch:
         self._committed_at = time.monotonic()
 
     @property
+    def age_seconds(self) -> float:
+        """Since then."""
+        return time.monotonic() - self._committed_at
+
+    @property
     def is_due(self) -> bool:
         """True when something should be committed although nothing moved."""
-        return time.monotonic() - self._committed_at > COMMIT_ANYWAY_SECONDS
+        return self.age_seconds > COMMIT_ANYWAY_SECONDS
 
     def require_member(self) -> None:
         """Raises KafkaError, which makes its caller connect anew, when nothing could be committed for too long."""
-        if time.monotonic() - self._committed_at > CUT_OFF_SECONDS:
+        if self.age_seconds > CUT_OFF_SECONDS:
             raise KafkaError(f"nothing could be committed for {CUT_OFF_SECONDS:.0f} s")
 
 

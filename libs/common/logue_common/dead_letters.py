@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import structlog
-from prometheus_client import Counter, Gauge
 
+from logue_common import metrics
 from logue_common.events import Headers
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_DLQ, MAX_RECORD_BYTES
@@ -20,9 +20,6 @@ MAX_WAITING_BYTES = 32 * 1024 * 1024
 _RETRY_SECONDS = 1.0
 #: How long `close` goes on trying.
 _CLOSE_SECONDS = 3.0
-
-WAITING = Gauge("logue_dead_letters_waiting", "Records that wait until chat.dlq can be written")
-DROPPED = Counter("logue_dead_letters_dropped_total", "Records for which there was no room: the log names their places")
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +34,8 @@ class Record(Protocol):
     topic: str
     partition: int
     offset: int
+    #: Milliseconds since the epoch.
+    timestamp: int
     key: bytes | None
     value: bytes | None
 
@@ -75,13 +74,13 @@ class DeadLetters:
         if not self._waiting and await self._send(letter):
             return
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + len(letter.value) > MAX_WAITING_BYTES:
-            DROPPED.inc()
+            metrics.DEAD_LETTERS_DROPPED.inc()
             place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             _log.error("dead_letter_dropped", **place, error_class=error_class)
             return
         self._waiting.append(letter)
         self._waiting_bytes += len(letter.value)
-        WAITING.set(len(self._waiting))
+        metrics.DEAD_LETTERS_WAITING.set(len(self._waiting))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._send_waiting(), name="dead-letters")
 
@@ -98,7 +97,7 @@ class DeadLetters:
         while self._waiting:
             if await self._send(self._waiting[0]):
                 self._waiting_bytes -= len(self._waiting.popleft().value)
-                WAITING.set(len(self._waiting))
+                metrics.DEAD_LETTERS_WAITING.set(len(self._waiting))
             else:
                 await asyncio.sleep(_RETRY_SECONDS)
 

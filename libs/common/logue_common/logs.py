@@ -1,11 +1,18 @@
-"""Structured logs: JSON, or readable lines in a terminal. Never message text, never a token."""
+"""Structured logs: JSON, or readable lines in a terminal. Never message text, never a token.
+
+A turn leaves one line for each step of its life, with its id as `correlation_id`: `logue logs --turn ID` shows them.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from typing import Any
 
+import orjson
 import structlog
+from opentelemetry import trace
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
@@ -13,18 +20,17 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
+    is_terminal = sys.stderr.isatty()
+    text: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if is_terminal else _json_text
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, text],
         )
     )
     root = logging.getLogger()
@@ -33,9 +39,31 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     for noisy in ("uvicorn.access", "httpx", "httpx2", "openai"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # Not through the standard library, which takes six times as long for a line.
+        processors=[*shared, text] if is_terminal else [*shared, structlog.stdlib.add_logger_name, _json],
+        logger_factory=(
+            structlog.PrintLoggerFactory(sys.stderr) if is_terminal else structlog.BytesLoggerFactory(sys.stderr.buffer)
+        ),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _json(_: Any, __: str, event: structlog.typing.EventDict) -> bytes:
+    try:
+        return orjson.dumps(event, default=repr)
+    except orjson.JSONEncodeError:  # half of a surrogate pair, which is no UTF-8
+        return json.dumps(event, default=repr).encode()
+
+
+def _json_text(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
+    return _json(logger, name, event).decode()
+
+
+def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The id of the current trace, when that is recorded."""
+    context = trace.get_current_span().get_span_context()
+    if context.trace_flags.sampled:
+        event["trace_id"] = f"{context.trace_id:032x}"
+    return event

@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import uvicorn
 
+from logue_common import metrics
 from logue_common.http_server import BoundedHttp
+from logue_common.logs import configure_logging
+from logue_common.tracing import configure_tracing
 
 #: Backstop for connections that do not end by themselves on shutdown.
 GRACEFUL_SHUTDOWN_SECONDS = 10
@@ -21,6 +26,13 @@ GRACEFUL_SHUTDOWN_SECONDS = 10
 STARTUP_FAILED = 3
 #: Young objects before the collector looks at them; then every tenth time at the older ones, too (Python: 700, 10, 10).
 _COLLECT_AT = (2_000, 10, 10)
+
+
+def observe(service: str, log_level: str) -> None:
+    """Logs, traces and what /metrics says of the process itself. Raises StartupError."""
+    configure_logging(service, log_level)
+    configure_tracing(service)
+    metrics.BUILD.info({"version": version("logue-common"), "revision": os.environ.get("LOGUE_REVISION", "")})
 
 
 class Server(uvicorn.Server):
@@ -71,10 +83,15 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def serve(app: Any, *, host: str, port: int, on_stop: Callable[[], None] | None = None) -> None:
-    """Serve `app` until SIGTERM or SIGINT. `on_stop` is called first thing then."""
+def serve(
+    app: Any, *, host: str, port: int, metrics_port: int | None = None, on_stop: Callable[[], None] | None = None
+) -> None:
+    """Serve `app` until SIGTERM or SIGINT, on both ports. `on_stop` is called first thing then."""
     server = Server(config(app, host=host, port=port), on_stop)
+    sockets = None
+    if metrics_port is not None:
+        sockets = [config(app, host=host, port=each).bind_socket() for each in (port, metrics_port)]
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has shut down
-        server.run()
+        server.run(sockets)
     if not server.started:
         sys.exit(STARTUP_FAILED)

@@ -27,6 +27,8 @@ class LogueSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOGUE_", extra="ignore", frozen=True)
 
     log_level: str = "INFO"
+    #: Where /metrics is, and only there; without it, beside everything else.
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
 
     @classmethod
     def load(cls) -> Self:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -21,7 +22,7 @@ from logue_devstack.blueprint import BrokerKind
 from logue_devstack.chat import ChatClient, run_chat
 from logue_devstack.credentials import load_credentials
 from logue_devstack.errors import DevstackError, InterruptedStartError
-from logue_devstack.logs import show_logs
+from logue_devstack.logs import show_logs, show_turn
 from logue_devstack.ports import Ports
 from logue_devstack.process import ProcessId, shown
 from logue_devstack.stack import Stack
@@ -140,18 +141,29 @@ def status(data_dir: DataDir = Path(".logue")) -> None:
 
 @app.command()
 @_in_one_sentence
-def logs(
+def logs(  # noqa: PLR0917 - typer's options are parameters
     name: Annotated[str | None, typer.Argument(help="A process, for example gateway-0; all by default.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of each log.")] = 20,
+    turn: Annotated[str | None, typer.Option(help="The life of one turn (its id) across services, in order.")] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="With --turn: read JSON lines from elsewhere, say kubectl.")
+    ] = (False),
     data_dir: DataDir = Path(".logue"),
 ) -> None:
-    """Show the end of the logs."""
+    """Show the end of the logs, or all that they say of one turn."""
     folder = data_dir / "logs"
+    if turn is not None and stdin:
+        show_turn(turn, {"": sys.stdin.buffer})
+        return
     files = sorted(folder.glob(f"{name or '*'}.log"))
     if not files:
         raise DevstackError(f"There is no log {name or ''} in {folder}.")
-    show_logs(files, lines=lines, follow=follow)
+    if turn is None:
+        show_logs(files, lines=lines, follow=follow)
+        return
+    with ExitStack() as stack:
+        show_turn(turn, {file.stem: stack.enter_context(file.open("rb")) for file in files})
 
 
 @app.command()

@@ -1,14 +1,21 @@
-"""Shows log files together, each line with its process's name before it."""
+"""Shows log files together, each line with its process's name before it; or what they say of one turn, in order."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+from logue_devstack.errors import DevstackError
 
 _LOOK_SECONDS = 0.2
 _TAIL_BYTES = 256 * 1024
+#: What the columns show, or what is the same in every line of a turn.
+_KNOWN = frozenset({"timestamp", "event", "service", "correlation_id", "level", "logger", "user_id", "conversation_id"})
 
 
 def show_logs(files: Sequence[Path], *, lines: int, follow: bool) -> None:
@@ -26,6 +33,42 @@ def show_logs(files: Sequence[Path], *, lines: int, follow: bool) -> None:
             time.sleep(_LOOK_SECONDS)
             for file, position in positions.items():
                 positions[file] = _print_new(file, position, width)
+
+
+def show_turn(turn_id: str, logs: Mapping[str, Iterable[bytes]]) -> None:
+    """Prints what the logs (JSON lines, by process) say of a turn, with the seconds since its first line.
+
+    Raises DevstackError when they say nothing.
+    """
+    told = [
+        (datetime.fromisoformat(event["timestamp"]), process or str(event.get("service", "")), event)
+        for process, lines in logs.items()
+        for event in _events_of(turn_id, lines)
+    ]
+    told.sort(key=lambda line: line[0])
+    if not told:
+        raise DevstackError(
+            f"The logs say nothing of turn {turn_id}. Its id is `turn_id` in answers, and the header X-Correlation-ID; "
+            "with LOGUE_LOG_LEVEL above INFO turns leave no lines."
+        )
+    width = max(len(process) for _, process, _ in told)
+    began = told[0][0]
+    for at, process, event in told:
+        more = "  ".join(f"{name}={value}" for name, value in event.items() if name not in _KNOWN and value is not None)
+        seconds = (at - began).total_seconds()
+        print(
+            f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {seconds:+8.3f} s  {process:<{width}}  {event['event']}  {more}"
+        )
+
+
+def _events_of(turn_id: str, lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
+    wanted = turn_id.encode()
+    for line in lines:
+        if wanted in line:
+            with suppress(ValueError):  # a line of another program
+                event = json.loads(line)
+                if isinstance(event, dict) and event.get("correlation_id") == turn_id and "timestamp" in event:
+                    yield event
 
 
 def _print_new(file: Path, position: int, width: int) -> int:

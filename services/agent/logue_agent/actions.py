@@ -48,10 +48,12 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The log decided: send the end frame to where `request` waits."""
+    """The log decided: send the end frame to where `request` waits. `again`: it was decided before this record came."""
 
     request: ChatRequested
     outcome: ChatReplied
+    again: bool = False
+    traceparent: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

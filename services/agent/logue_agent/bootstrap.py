@@ -13,7 +13,6 @@ import structlog
 
 from logue_agent.context import ContextCache
 from logue_agent.lanes import Lanes
-from logue_agent.loop_delay import LoopDelay
 from logue_agent.model import Model
 from logue_agent.runner import Runner
 from logue_agent.settings import AgentSettings
@@ -22,6 +21,7 @@ from logue_agent.subscriber import Subscriber
 from logue_common.clock import Clock, utc_now
 from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError
+from logue_common.loop_delay import LoopDelay
 from logue_common.producer import Producer
 
 _log = structlog.get_logger(__name__)
@@ -60,14 +60,13 @@ async def open_resources(settings: AgentSettings, clock: Clock = utc_now) -> Asy
     consuming.add_done_callback(_end_process_on_failure)
     checkpoints = asyncio.create_task(runner.checkpoint_forever(), name="checkpoints")
     checkpoints.add_done_callback(_end_process_on_failure)
-    measuring = asyncio.create_task(delay.run(), name="loop-delay")
+    delay.start()
     try:
         yield Resources(settings, frames, events, subscriber)
     finally:
         await subscriber.stop()
         checkpoints.cancel()
-        measuring.cancel()
-        await asyncio.gather(consuming, checkpoints, measuring, return_exceptions=True)
+        await asyncio.gather(consuming, checkpoints, delay.stop(), return_exceptions=True)
         await asyncio.gather(frames.close(), events.close(), dead_letters.close(), model.close(), store.close())
 
 

@@ -19,6 +19,7 @@ from logue_common.errors import problem
 from logue_common.events import ChatRequested
 from logue_common.frames import ATTACH, REFUSED, FrameHeader, end_frame, failed_body, sse_data
 from logue_common.producer import Producer
+from logue_common.tracing import exemplar_of
 
 _log = structlog.get_logger(__name__)
 
@@ -51,13 +52,14 @@ class Lanes:
                 case Queued(turn, position):
                     await FrameWriter(self._frames, turn).queued(position)
                 case End(request, outcome):
-                    metrics.TURNS.labels(outcome.status).inc()
+                    _count(action)
                     self._cache.decided(request, outcome)
                     kind, value = end_frame(outcome)
                     await send_frame(
                         self._frames, request, FrameHeader(request.user_id, outcome.attempt, outcome.n, kind), value
                     )
                 case Attach(request, live):
+                    metrics.REPEATED.inc()
                     value = sse_data({} if live is None else {"partition": live.partition, "offset": live.offset})
                     await self._answer(request, ATTACH, value)
                 case Refuse(request, cause):
@@ -115,3 +117,27 @@ class Lanes:
     async def _answer(self, request: ChatRequested, kind: str, value: bytes) -> None:
         header = FrameHeader(request.user_id, 0, 0, kind, request.reply_to.request_id)
         await send_frame(self._frames, request, header, value)
+
+
+def _count(end: End) -> None:
+    """What metrics and the log say of a decided turn."""
+    if end.again:
+        metrics.REPEATED.inc()
+        return
+    request, outcome = end.request, end.outcome
+    code = "" if outcome.error is None else outcome.error.code
+    seconds = (outcome.finished_at - request.requested_at).total_seconds()
+    metrics.TURNS.labels(outcome.status, code).inc()
+    metrics.TURN_SECONDS.labels(outcome.status).observe(seconds, exemplar_of(end.traceparent))
+    _log.info(
+        "turn_decided",
+        correlation_id=request.turn_id,
+        user_id=request.user_id,
+        conversation_id=request.conversation_id,
+        status=outcome.status,
+        code=code or None,
+        attempt=outcome.attempt,
+        model=outcome.model,
+        tokens=outcome.usage.total_tokens if outcome.usage is not None else None,
+        seconds=round(seconds, 4),
+    )

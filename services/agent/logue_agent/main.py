@@ -10,8 +10,7 @@ from starlette.applications import Starlette
 from logue_agent.bootstrap import Resources, open_resources
 from logue_agent.settings import AgentSettings
 from logue_common.health import operations_routes
-from logue_common.logs import configure_logging
-from logue_common.service import serve
+from logue_common.service import observe, serve
 
 
 def build_app(settings: AgentSettings) -> Starlette:
@@ -30,11 +29,16 @@ def build_app(settings: AgentSettings) -> Starlette:
     async def group() -> str | None:
         return None if opened[0].subscriber.is_member else "not a member of the group, or still restoring partitions"
 
-    return Starlette(routes=operations_routes({"kafka": kafka, "group": group}), lifespan=lifespan)
+    def refresh() -> None:
+        opened[0].subscriber.refresh_metrics()
+
+    routes = operations_routes({"kafka": kafka, "group": group}, [refresh], metrics_port=settings.metrics_port)
+    return Starlette(routes=routes, lifespan=lifespan)
 
 
 def main() -> None:
     """Run until SIGTERM."""
     settings = AgentSettings.load()
-    configure_logging("agent", settings.log_level)
-    serve(build_app(settings), host=settings.agent_host, port=settings.agent_port)
+    observe("agent", settings.log_level)
+    app = build_app(settings)
+    serve(app, host=settings.agent_host, port=settings.agent_port, metrics_port=settings.metrics_port)

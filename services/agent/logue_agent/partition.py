@@ -7,7 +7,7 @@ decides, a decided turn never runs again, queue limits and `on_busy` are decided
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Run, Stop
@@ -65,7 +65,9 @@ class OwnedPartition:
 
     # --- records -----------------------------------------------------------------------------------------------------
 
-    def requested(self, offset: int, request: ChatRequested, *, refusal: Problem | None = None) -> list[Action]:
+    def requested(
+        self, offset: int, request: ChatRequested, *, refusal: Problem | None = None, traceparent: bytes | None = None
+    ) -> list[Action]:
         """A chat.requested record, in partition order. With `refusal` the turn fails at once if it is a new one."""
         if not self.prefix.fetched(offset, self._unmatched.hold_back(self.positions)):
             self.rewound = True
@@ -80,9 +82,16 @@ class OwnedPartition:
         if outcome is not None:
             self.prefix.finish(offset)
             self._remember(request, outcome)
-            return [End(request, outcome)]
+            return [End(request, outcome, again=True)]
         prior = max((event.attempt for event in seen if isinstance(event, AttemptStarted)), default=0)
-        turn = Turn(request, self.number, offset, self._next_attempt(prior), taken_over=prior > 0)
+        turn = Turn(
+            request,
+            self.number,
+            offset,
+            self._next_attempt(prior),
+            traceparent=traceparent,
+            taken_over=prior > 0,
+        )
         turn.cancel_requested = any(isinstance(event, ChatCancelRequested) for event in seen)
         return self._arrive(turn, refusal)
 
@@ -163,6 +172,11 @@ class OwnedPartition:
         """chat.requested was read to its end at this time (monotonic seconds)."""
         self._unmatched.expire(at)
 
+    @property
+    def lane_depths(self) -> Iterable[int]:
+        """How many turns each conversation has here."""
+        return map(len, self._lanes.values())
+
     # --- lanes -------------------------------------------------------------------------------------------------------
 
     def _arrive(self, turn: Turn, refusal: Problem | None) -> list[Action]:
@@ -203,7 +217,7 @@ class OwnedPartition:
         actions: list[Action] = []
         if turn.state is not TurnState.WAITING:
             actions.append(Abandon(turn))
-        actions.append(End(turn.request, outcome))
+        actions.append(End(turn.request, outcome, traceparent=turn.traceparent))
         del self.turns[turn.turn_id]
         self.prefix.finish(turn.offset)
         self._remember(turn.request, outcome)
@@ -236,7 +250,7 @@ class OwnedPartition:
             return [Refuse(request, problem("idempotency_mismatch", detail))]
         if turn is not None:
             return [Attach(request, live=turn.request.reply_to)]
-        return [Attach(request, live=None)] if known.outcome is None else [End(request, known.outcome)]
+        return [Attach(request, live=None)] if known.outcome is None else [End(request, known.outcome, again=True)]
 
     def _remember(self, request: ChatRequested, outcome: ChatReplied) -> None:
         keyed = request.fingerprint is not None  # nobody can ask for another one again

@@ -19,6 +19,7 @@ from logue_common.events import (
     decode,
     legible_ids,
 )
+from logue_common.tracing import header_of
 
 
 def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
@@ -26,7 +27,8 @@ def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
     now = time.monotonic()
     match record.topic:
         case topics.CHAT_REQUESTED:
-            return partition.requested(record.offset, decode(ChatRequested, record.value))
+            request = decode(ChatRequested, record.value)
+            return partition.requested(record.offset, request, traceparent=header_of(record.headers))
         case topics.CHAT_CANCELS:
             return partition.cancel_requested(record.offset, decode(ChatCancelRequested, record.value), now)
         case topics.CHAT_PROGRESSED:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 
 import structlog
+from opentelemetry import trace
 
 from logue_agent import metrics
 from logue_agent.context import ContextCache
 from logue_agent.frame_writer import FrameWriter
-from logue_agent.loop_delay import LoopDelay
 from logue_agent.model import Completion, Model, ModelFailedError
+from logue_agent.model_call import model_call
 from logue_agent.outcomes import Progress, outcome_of
 from logue_agent.settings import AgentSettings
 from logue_agent.store import Store
@@ -22,8 +22,10 @@ from logue_common.clock import Clock
 from logue_common.errors import ProblemError, problem
 from logue_common.events import AttemptStarted, ChatReplied, Event, encode, event_headers
 from logue_common.internal import StoredTurn, TurnContext
+from logue_common.loop_delay import LoopDelay
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
-from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED
+from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED, CHAT_REQUESTED
+from logue_common.tracing import TRACER, SpanKind, exemplar, messaging, parent_of, traceparent
 
 _log = structlog.get_logger(__name__)
 
@@ -64,14 +66,27 @@ class Runner:
         self._cache = cache
         self._clock = clock
         self._delay = delay
+        metrics.MODELS.admit(settings.agent_model)
         self._slots = asyncio.Semaphore(settings.agent_concurrency)
         self._streaming: set[FrameWriter] = set()
         #: By turn and attempt.
-        self._unannounced: dict[tuple[str, int], AttemptStarted] = {}
+        self._unannounced: dict[tuple[str, int], tuple[AttemptStarted, str | None]] = {}
         self._announcing: asyncio.Task[None] | None = None
 
     async def run(self, turn: Turn) -> None:
         """Answer `turn` and propose the outcome to the log. Cancelled without `turn.cancel_requested`: says nothing."""
+        place = {
+            "messaging.destination.partition.id": str(turn.partition),
+            "messaging.kafka.offset": turn.offset,
+            "messaging.consumer.group.name": self._settings.agent_group,
+            "logue.attempt": turn.attempt,
+        }
+        attributes = messaging("process", CHAT_REQUESTED, turn.turn_id, **place)
+        parent = parent_of(turn.traceparent)
+        with TRACER.start_as_current_span(f"process {CHAT_REQUESTED}", parent, SpanKind.CONSUMER, attributes):
+            await self._run(turn)
+
+    async def _run(self, turn: Turn) -> None:
         writer = FrameWriter(self._frames, turn)
         progress = Progress()
         attempt = turn.turn_id, turn.attempt
@@ -98,8 +113,12 @@ class Runner:
         turn.state = TurnState.DECIDING
         turn.proposed = outcome
         turn.proposed_at = asyncio.get_running_loop().time()
-        while not await self._publish(CHAT_REPLIED, outcome):
-            await asyncio.sleep(_RESEND_SECONDS)
+        # One that never ran has no span yet.
+        parent = None if trace.get_current_span().get_span_context().is_valid else parent_of(turn.traceparent)
+        attributes = messaging("send", CHAT_REPLIED, turn.turn_id, **{"logue.status": outcome.status})
+        with TRACER.start_as_current_span(f"send {CHAT_REPLIED}", parent, SpanKind.PRODUCER, attributes):
+            while not await self._publish(CHAT_REPLIED, outcome):
+                await asyncio.sleep(_RESEND_SECONDS)
 
     async def checkpoint_forever(self) -> None:
         """Emit the checkpoints of all streaming turns when they are due."""
@@ -119,31 +138,22 @@ class Runner:
         if isinstance(messages, ChatReplied):
             return messages
         async with self._slots:
-            progress.started_at = self._clock()
-            started = AttemptStarted(
-                turn_id=request.turn_id,
-                conversation_id=request.conversation_id,
-                user_id=request.user_id,
-                attempt=turn.attempt,
-                started_at=progress.started_at,
-            )
-            self._announce(started)
+            self._begin(turn, progress)
             if turn.taken_over:
                 await writer.reset("The answer starts over, since another agent has taken over.")
             completion = progress.completion = Completion(request.model or self._settings.agent_model)
             self._streaming.add(writer)
+            with metrics.RUNNING.track_inprogress(), model_call(request, completion, messages) as call:
 
-            asked_at = time.monotonic()
+                async def say(piece: str) -> None:
+                    if progress.first_token_at is None:
+                        progress.first_token_at = self._clock()
+                        model_seconds = call.first_token() - _ROUNDS_OF_A_CALL * self._delay.seconds
+                        writer.model_ms = int(max(0.0, model_seconds) * 1000)
+                        since = progress.first_token_at - request.requested_at
+                        metrics.FIRST_TOKEN_SECONDS.observe(since.total_seconds(), exemplar())
+                    await writer.say(piece)
 
-            async def say(piece: str) -> None:
-                if progress.first_token_at is None:
-                    progress.first_token_at = self._clock()
-                    waited = time.monotonic() - asked_at - _ROUNDS_OF_A_CALL * self._delay.seconds
-                    writer.model_ms = int(max(0.0, waited) * 1000)
-                    metrics.FIRST_TOKEN.observe((progress.first_token_at - request.requested_at).total_seconds())
-                await writer.say(piece)
-
-            with metrics.RUNNING.track_inprogress():
                 await self._model.answer(completion, messages, say)
         await writer.flush()
         return outcome_of(turn, progress, "completed", self._clock(), text=writer.text)
@@ -188,18 +198,36 @@ class Runner:
         )
         return trim(entry.path(context.parent_id), request.content, self._settings.agent_context_tokens)
 
+    def _begin(self, turn: Turn, progress: Progress) -> None:
+        """An attempt has its slot: tell the log, and whoever watches."""
+        request, now = turn.request, self._clock()
+        progress.started_at = now
+        place = {"user_id": request.user_id, "conversation_id": request.conversation_id}
+        self._announce(AttemptStarted(turn_id=turn.turn_id, **place, attempt=turn.attempt, started_at=now))
+        waited = (now - request.requested_at).total_seconds()
+        metrics.QUEUE_WAIT_SECONDS.observe(waited, exemplar())
+        _log.info(
+            "attempt_started",
+            correlation_id=turn.turn_id,
+            **place,
+            attempt=turn.attempt,
+            partition=turn.partition,
+            offset=turn.offset,
+            waited_seconds=round(waited, 4),
+        )
+
     def _announce(self, event: AttemptStarted) -> None:
         """Publish soon. Nothing waits for it: it tells a later owner that text was shown, and readers that it runs."""
         metrics.ATTEMPTS.inc()
-        self._unannounced[event.turn_id, event.attempt] = event
+        self._unannounced[event.turn_id, event.attempt] = event, traceparent()
         if self._announcing is None or self._announcing.done():
             self._announcing = asyncio.create_task(self._announce_all(), name="announcements")
 
     async def _announce_all(self) -> None:
         await asyncio.sleep(ANNOUNCE_SECONDS)
         while self._unannounced:  # others may come while this waits for room
-            event = self._unannounced.pop(next(iter(self._unannounced)))
-            headers = event_headers(event, source=SOURCE, at=self._clock())
+            event, cause = self._unannounced.pop(next(iter(self._unannounced)))
+            headers = event_headers(event, source=SOURCE, at=self._clock(), traceparent=cause)
             try:
                 await self._events.enqueue(
                     CHAT_PROGRESSED, key=event.conversation_id, value=encode(event), headers=headers
@@ -208,7 +236,7 @@ class Runner:
                 _log.warning("attempt_not_announced", correlation_id=event.turn_id)
 
     async def _publish(self, topic: str, event: Event) -> bool:
-        headers = event_headers(event, source=SOURCE, at=self._clock())
+        headers = event_headers(event, source=SOURCE, at=self._clock(), traceparent=traceparent())
         try:
             await self._events.send(topic, key=event.conversation_id, value=encode(event), headers=headers)
         except (NotSentError, DeliveryUnknownError) as error:

@@ -13,6 +13,7 @@ from logue_agent import metrics
 from logue_common.errors import ProblemError
 from logue_common.events import ChatRequested
 from logue_common.internal import TurnContext
+from logue_common.tracing import SpanKind, child_span, http_headers
 
 _REQUEST_SECONDS = 5.0
 #: Between two tries: the service answers 409 until the turn before this one is stored, which takes milliseconds.
@@ -59,6 +60,11 @@ class Store:
             return None
 
     async def _context(self, request: ChatRequested, away_seconds: float) -> TurnContext:
+        attributes = {"http.request.method": "GET", "logue.turn.id": request.turn_id}
+        with child_span("GET context", SpanKind.CLIENT, attributes):
+            return await self._until_there(request, away_seconds)
+
+    async def _until_there(self, request: ChatRequested, away_seconds: float) -> TurnContext:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._wait_seconds
         answered_at = loop.time()
@@ -88,7 +94,7 @@ class Store:
         )
         params = {} if request.parent_id is None else {"parent_id": request.parent_id}
         try:
-            async with self._session.get(self._url + path, params=params) as response:
+            async with self._session.get(self._url + path, params=params, headers=http_headers()) as response:
                 body = await response.read()
                 if response.status == 200:
                     return TurnContext.model_validate_json(body)

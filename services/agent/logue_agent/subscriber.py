@@ -27,9 +27,11 @@ from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
 from logue_agent.records import accept, legible_request
 from logue_agent.settings import AgentSettings
-from logue_common.consumer import CommitWatch, commit, stop_consumer, tune_fetches
+from logue_common.clock import utc_now
+from logue_common.consumer import CommitWatch, commit, show_lag, stop_consumer, tune_fetches
 from logue_common.dead_letters import DeadLetters
 from logue_common.errors import StartupError, UnreadableRecordError, problem
+from logue_common.metrics import COMMIT_AGE
 from logue_common.topics import CHAT_REQUESTED, CO_PARTITIONED, MAX_RECORD_BYTES, check_co_partitioning
 
 _log = structlog.get_logger(__name__)
@@ -84,6 +86,23 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     def owned_partitions(self) -> frozenset[int]:
         """The partitions that this process owns and has restored or is restoring."""
         return frozenset(self._owned)
+
+    def refresh_metrics(self) -> None:
+        """Bring the gauges up to date that are looked at only when somebody asks."""
+        owned = self._owned.values()
+        depths = [depth for partition in owned for depth in partition.lane_depths]
+        turns = [turn for partition in owned for turn in partition.turns.values()]
+        metrics.HELD.set(len(turns))
+        metrics.LANES.set(len(depths))
+        metrics.LANE_DEPTH.set(max(depths, default=0))
+        oldest = min((turn.request.requested_at for turn in turns), default=None)
+        metrics.OLDEST_TURN.set(0 if oldest is None else max(0.0, (utc_now() - oldest).total_seconds()))
+        COMMIT_AGE.set(self._watch.age_seconds if self._owned else 0)
+        positions = {
+            _tp(CHAT_REQUESTED, number): partition.prefix.next_offset for number, partition in self._owned.items()
+        }
+        positions |= {_tp(t, number): offset for number, p in self._owned.items() for t, offset in p.positions.items()}
+        show_lag(self._consumer, positions)
 
     async def run(self) -> None:
         """Consume until `stop`. Survives brokers that are away; raises StartupError for topics that do not fit."""
@@ -289,7 +308,6 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         for partition in self._owned.values():
             metrics.ISOLATION.inc(partition.mismatches)
             partition.mismatches = 0
-        metrics.HELD.set(held)
         limit = self._settings.agent_concurrency
         if not self._paused_for_load and held > limit * _PAUSE_AT:
             self._paused_for_load = True

@@ -26,6 +26,8 @@ class Turn:
     attempt: int
     state: TurnState = TurnState.WAITING
     cancel_requested: bool = False
+    #: W3C's traceparent of the record: what caused this work.
+    traceparent: bytes | None = field(default=None, repr=False)
     #: Another attempt at this turn is known to have begun.
     taken_over: bool = False
     #: Frames sent in this attempt so far.

@@ -11,6 +11,8 @@ from logue_common.dead_letters import Record
 from logue_common.errors import UnreadableRecordError
 from logue_common.events import AttemptStarted, ChatReplied, ChatRequested, decode
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED, CHAT_REQUESTED
+from logue_common.tracing import is_sampled
+from logue_conversation.batch_trace import Traced
 from logue_conversation.projection import Logged, TurnEvent
 
 #: In this order within a batch: requests first makes fewest stubs. The result does not depend on it.
@@ -50,6 +52,9 @@ class Decoded:
     unreadable: list[tuple[Record, UnreadableRecordError]] = field(default_factory=list)
     #: Records of a type that this version does not know: additive changes are ignored.
     unknown: int = 0
+    traced: list[Traced] = field(default_factory=list)
+    #: Of every event, in milliseconds since the epoch.
+    timestamps: list[int] = field(default_factory=list)
 
     def record_of(self, event: Logged) -> Record:
         """The record that `event` was decoded from."""
@@ -68,7 +73,8 @@ def decode_poll(polled: Mapping[TopicPartition, Sequence[Record]]) -> Decoded:
 
 def _decode(record: Record, decoded: Decoded) -> None:
     model = _EVENT_OF_TOPIC[record.topic]
-    told = dict(record.headers).get("ce_type")
+    headers = dict(record.headers)
+    told = headers.get("ce_type")
     if told is not None and told != model.event_type.encode():
         decoded.unknown += 1
         return
@@ -78,4 +84,9 @@ def _decode(record: Record, decoded: Decoded) -> None:
         decoded.unreadable.append((record, error))
         return
     decoded.records[(record.topic, record.partition, record.offset)] = record
-    decoded.batch.events.append(Logged(record.topic, record.partition, record.offset, event))
+    logged = Logged(record.topic, record.partition, record.offset, event)
+    decoded.batch.events.append(logged)
+    decoded.timestamps.append(record.timestamp)
+    header = headers.get("traceparent")
+    if header is not None and is_sampled(header):
+        decoded.traced.append(Traced(logged, header))

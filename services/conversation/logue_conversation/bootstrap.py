@@ -11,6 +11,7 @@ from sqlalchemy import text
 from logue_common.clock import Clock, utc_now
 from logue_common.dead_letters import DeadLetters
 from logue_common.health import Check
+from logue_common.loop_delay import LoopDelay
 from logue_common.producer import Producer
 from logue_conversation.barrier import Barrier, PositionWatch
 from logue_conversation.database import Database, make_engine
@@ -48,6 +49,12 @@ class Resources:
     def checks(self) -> dict[str, Check]:
         """For /readyz."""
         return {"postgres": self._postgres, "kafka": self._kafka, "writer": self._writer}
+
+    def refresh_metrics(self) -> None:
+        """Bring the gauges up to date that are looked at only when somebody asks."""
+        self.subscriber.refresh_metrics()
+        for pool, database in (("api", self.api), ("writer", self.writer), ("relay", self.relay)):
+            database.show_use(pool)
 
     async def _postgres(self) -> str | None:
         try:
@@ -110,6 +117,8 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
             interval_seconds=settings.conversation_reconcile_interval_seconds,
         ),
     )
+    delay = LoopDelay()
+    delay.start()
     producer.start()
     resources.subscriber.start()
     outbox_relay.start()
@@ -125,3 +134,4 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
         await ends.close()
         for held in (api, writer, relay):
             await held.close()
+        await delay.stop()

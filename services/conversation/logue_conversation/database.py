@@ -13,7 +13,10 @@ from pydantic_core import to_json
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
+from logue_common.tracing import SpanKind, child_span
+from logue_conversation import metrics
 from logue_conversation.errors import DataRejectedError, StoreUnavailableError
 
 T = TypeVar("T")
@@ -24,6 +27,8 @@ _CONNECT_SECONDS = 3.0
 #: How long a request waits for a free connection before it is told to come back.
 _POOL_WAIT_SECONDS = 2.0
 _DATA_ERRORS = ("22", "23")
+
+_TRANSACTION = {"db.system.name": "postgresql", "db.operation.name": "transaction"}
 
 _ACT_FOR_USER = text("SELECT set_config('logue.user_id', :who, true)")
 _ACT_FOR_USERS = text("SELECT set_config('logue.user_ids', :who, true)")
@@ -95,6 +100,13 @@ class Database:
         """Run `work` in a transaction that acts for no user."""
         return await self._shielded(work, None, None)
 
+    def show_use(self, pool: str) -> None:
+        """Set the gauges of this pool."""
+        found = self._engine.pool
+        assert isinstance(found, QueuePool)  # noqa: S101 (what create_async_engine makes; for the type checker)
+        metrics.POOL_CONNECTIONS.labels(pool, "used").set(found.checkedout())
+        metrics.POOL_CONNECTIONS.labels(pool, "free").set(found.size() - found.checkedout())
+
     async def close(self) -> None:
         """Wait for what runs, then close every connection."""
         if self._running:
@@ -115,12 +127,16 @@ class Database:
 
     async def _transaction(self, work: Work[T], act_for: Any, who: str | None) -> T:
         try:
-            async with self._engine.begin() as connection:
-                if act_for is not None:
-                    await connection.execute(act_for, {"who": who})
-                return await work(connection)
+            with child_span("transaction logue", SpanKind.CLIENT, _TRANSACTION):
+                return await self._run(work, act_for, who)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise translated(error) from error
+
+    async def _run(self, work: Work[T], act_for: Any, who: str | None) -> T:
+        async with self._engine.begin() as connection:
+            if act_for is not None:
+                await connection.execute(act_for, {"who": who})
+            return await work(connection)
 
 
 def translated(error: Exception) -> DataRejectedError | StoreUnavailableError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from logue_common.errors import StartupError
-from logue_common.logs import configure_logging
-from logue_common.service import serve
+from logue_common.service import observe, serve
 from logue_conversation.api.app import create_app
 from logue_conversation.settings import ConversationSettings
 
@@ -15,9 +14,14 @@ def main() -> int:
     """Serve until SIGTERM. 1 when the settings are not usable."""
     try:
         settings = ConversationSettings.load()
+        observe("conversation", settings.log_level)
     except StartupError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    configure_logging("conversation", settings.log_level)
-    serve(create_app(settings), host=settings.conversation_host, port=settings.conversation_port)
+    serve(
+        create_app(settings),
+        host=settings.conversation_host,
+        port=settings.conversation_port,
+        metrics_port=settings.metrics_port,
+    )
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -14,10 +15,14 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
-from logue_common.consumer import CommitWatch, commit, stop_consumer, tune_fetches
+from logue_common.consumer import CommitWatch, commit, show_lag, stop_consumer, tune_fetches
 from logue_common.dead_letters import DeadLetters, Record
+from logue_common.events import ChatReplied
+from logue_common.metrics import COMMIT_AGE
 from logue_common.settings import SESSION_SECONDS
+from logue_common.tracing import exemplar_of
 from logue_conversation import metrics
+from logue_conversation.batch_trace import batch_span
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
 from logue_conversation.news import News
@@ -77,6 +82,9 @@ class Subscriber:
         self._began = float("-inf")
         self._hurry_until = float("-inf")
         self._watch = CommitWatch()
+        #: The next offset of every partition of which something was stored.
+        self._stored_positions: dict[TopicPartition, int] = {}
+        self._consumer: AIOKafkaConsumer | None = None
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         #: Polls that were taken to stay in the group while the store was away.
@@ -86,6 +94,11 @@ class Subscriber:
     def start(self) -> None:
         """Begin."""
         self._task = asyncio.create_task(self._run(), name="writer")
+
+    def refresh_metrics(self) -> None:
+        """Bring the gauges up to date that are looked at only when somebody asks."""
+        COMMIT_AGE.set(self._watch.age_seconds if self._in_group else 0)
+        show_lag(self._consumer, self._stored_positions)
 
     async def stop(self) -> None:
         """Finish the batch in hand (a few seconds at most), commit, leave the group."""
@@ -112,6 +125,7 @@ class Subscriber:
                 tune_fetches(consumer)
                 self._positioned.clear()
                 self._waiting.clear()
+                self._consumer = consumer
                 await self._consume(consumer)
             except InterruptedWorkError:
                 break
@@ -124,6 +138,7 @@ class Subscriber:
                 _log.exception("writer_failed")
                 await self._pause(_RECONNECT_SECONDS)
             finally:
+                self._consumer = None
                 await stop_consumer(consumer)
 
     async def _consume(self, consumer: AIOKafkaConsumer) -> None:
@@ -166,8 +181,11 @@ class Subscriber:
         for record, error in decoded.unreadable:
             await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)
-        await self._bisect(consumer, decoded, decoded.batch)
+        with batch_span(GROUP, len(decoded.batch.events), decoded.traced):
+            await self._bisect(consumer, decoded, decoded.batch)
+        _tell(decoded)
         await self._commit(consumer, decoded.batch.positions)
+        self._stored_positions |= decoded.batch.positions
         self._positioned |= decoded.batch.positions.keys()
 
     async def _bisect(self, consumer: AIOKafkaConsumer, decoded: Decoded, batch: Batch) -> None:
@@ -245,6 +263,7 @@ class Subscriber:
             except (TimeoutError, IllegalStateError):
                 return
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
+        self._stored_positions |= positions
         self._positioned |= assigned
         self._assert_at = asyncio.get_running_loop().time() + _ASSERT_SECONDS
         if self._watch.is_due:
@@ -281,6 +300,25 @@ class _Joined(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # noqa: ARG002
         """Also called with no partition."""
         self._joined()
+
+
+def _tell(decoded: Decoded) -> None:
+    """What metrics and the log say of a batch that is stored."""
+    now = time.time()
+    exemplars = {id(each.logged): exemplar_of(each.traceparent) for each in decoded.traced}
+    for logged, timestamp in zip(decoded.batch.events, decoded.timestamps, strict=True):
+        delay = max(0.0, now - timestamp / 1000)
+        metrics.PERSISTENCE_DELAY_SECONDS.observe(delay, exemplars.get(id(logged)))
+        event = logged.event
+        if isinstance(event, ChatReplied):
+            _log.info(
+                "outcome_stored",
+                correlation_id=event.turn_id,
+                user_id=event.user_id,
+                conversation_id=event.conversation_id,
+                status=event.status,
+                delay_seconds=round(delay, 4),
+            )
 
 
 def _class_of(error: DataRejectedError) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -30,10 +31,14 @@ def _columns_of(table: Any, row: type[Any]) -> list[Any]:
     return [table.c[field.name] for field in dataclasses.fields(row)]
 
 
+def _values_of(row: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(field.name for field in dataclasses.fields(row)))
+
+
 _CONVERSATION_KEY = [conversations.c.user_id, conversations.c.id]
 _conversation_keys = rows_of(_CONVERSATION_KEY)
 _ADD_STUBS = insert_rows(_CONVERSATION_KEY).on_conflict_do_nothing(index_elements=_CONVERSATION_KEY)
-_CONVERSATION = _columns_of(conversations, ConversationRow)
+_CONVERSATION, _conversation_values = _columns_of(conversations, ConversationRow), _values_of(ConversationRow)
 _LOCK = (
     select(*_CONVERSATION)
     .join(
@@ -65,7 +70,7 @@ _UPDATE_CONVERSATIONS = (
 
 _TURN_KEY = [turns.c.user_id, turns.c.id]
 _turn_keys = rows_of(_TURN_KEY)
-_TURN = _columns_of(turns, TurnRow)
+_TURN, _turn_values = _columns_of(turns, TurnRow), _values_of(TurnRow)
 _LOAD_TURNS = select(*_TURN).join(
     _turn_keys, (turns.c.user_id == _turn_keys.c.user_id) & (turns.c.id == _turn_keys.c.id)
 )
@@ -76,7 +81,7 @@ _STORE_TURNS = _insert_turns.on_conflict_do_update(
     where=turns.c.conversation_id == _insert_turns.excluded.conversation_id,
 ).returning(turns.c.id)
 
-_MESSAGE = _columns_of(messages, MessageRow)
+_MESSAGE, _message_values = _columns_of(messages, MessageRow), _values_of(MessageRow)
 _MESSAGE_KEY = [messages.c.user_id, messages.c.id]
 _STORE_MESSAGES = insert_rows(_MESSAGE).on_conflict_do_nothing(index_elements=_MESSAGE_KEY)
 _PARENT = [messages.c.user_id, messages.c.id, messages.c.parent_id]
@@ -151,20 +156,16 @@ class Writer:
             connection,
             _UPDATE_CONVERSATIONS,
             _CONVERSATION,
-            (_values(found.conversations[key]) for key in sorted(found.changed_conversations)),
+            (_conversation_values(found.conversations[key]) for key in sorted(found.changed_conversations)),
         )
         await _write_turns(connection, [found.turns[key] for key in sorted(found.changed_turns)])
-        await _write_all(connection, _STORE_MESSAGES, _MESSAGE, map(_values, found.messages.values()))
+        await _write_all(connection, _STORE_MESSAGES, _MESSAGE, map(_message_values, found.messages.values()))
         await _write_all(connection, _SET_PARENTS, _PARENT, ((*key, value) for key, value in found.parents.items()))
         await _write_all(
             connection, _SET_SEQUENCES, _SEQUENCE, ((*key, value) for key, value in found.sequences.items())
         )
         now = self._clock()
         await outbox.add(connection, (outbox.changed(change, now) for change in found.changes))
-
-
-def _values(row: Any) -> tuple[Any, ...]:
-    return tuple(getattr(row, field.name) for field in dataclasses.fields(row))
 
 
 async def _lock_conversations(connection: AsyncConnection, batch: Batch) -> dict[Key, ConversationRow]:
@@ -196,7 +197,7 @@ async def _load_turns(connection: AsyncConnection, batch: Batch) -> dict[Key, Tu
 async def _write_turns(connection: AsyncConnection, rows: list[TurnRow]) -> None:
     if not rows:
         return
-    stored = await connection.execute(_STORE_TURNS, arrays(_TURN, map(_values, rows)))
+    stored = await connection.execute(_STORE_TURNS, arrays(_TURN, map(_turn_values, rows)))
     if len(stored.all()) != len(rows):
         # Another writer stored one of them in another conversation since we loaded: look again.
         raise StoreUnavailableError("a turn was stored elsewhere at the same time")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from logue_common.clock import Clock, utc_now
 from logue_common.health import Check
+from logue_common.loop_delay import LoopDelay
 from logue_common.producer import Producer
 from logue_gateway.authenticator import Authenticator
 from logue_gateway.changes import changes_reader
@@ -53,6 +54,9 @@ class Resources:
     async def opened(self) -> AsyncIterator[None]:
         """Start everything, without waiting for anything; close it in reverse, each whatever the others do."""
         async with AsyncExitStack() as stack:
+            delay = LoopDelay()
+            stack.push_async_callback(delay.stop)
+            delay.start()
             for part in (self.authenticator, self.store, self.publisher, self.live.tail, self.changes, self.replay):
                 stack.push_async_callback(part.close)
                 part.open()

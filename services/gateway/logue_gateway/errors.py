@@ -98,19 +98,15 @@ class AcceptUnknownError(ProblemError):
         self.turn_id = turn_id
 
 
-async def on_problem(request: Request, error: Exception) -> Response:
-    """Handler of ProblemError."""
+def on_problem(request: Request, error: ProblemError) -> Response:
+    """The answer to a problem."""
     if isinstance(error, AcceptUnknownError):
         return problem_response(request.scope, error.problem, error.headers, turn_id=error.turn_id)
-    if isinstance(error, ProblemError):
-        return problem_response(request.scope, error.problem, error.headers)
-    raise error
+    return problem_response(request.scope, error.problem, error.headers)
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Handler of what the router raises: 404 and 405."""
-    if not isinstance(error, HTTPException):
-        raise error
+def on_http_exception(request: Request, error: HTTPException) -> Response:
+    """The answer to what the router raises: 404 and 405."""
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.NOT_FOUND:
         found = problem("not_found", "Nothing is served under this address. /docs lists what is.")
@@ -129,8 +125,8 @@ def _allowed(request: Request) -> list[str]:
     return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
-async def on_unexpected(request: Request, _error: Exception) -> Response:
-    """Handler of everything else: a defect of ours, which the outermost middleware logs."""
+def on_unexpected(request: Request) -> Response:
+    """The answer to everything else: a defect of ours, which the outermost middleware logs."""
     return problem_response(
         request.scope, problem("internal_error", "Something went wrong on our side. Try again in a moment.")
     )

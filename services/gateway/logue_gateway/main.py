@@ -6,19 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from logue_common.errors import ProblemError
 from logue_common.health import operations_routes
-from logue_common.logs import configure_logging
-from logue_common.service import serve
-from logue_gateway import errors
+from logue_common.service import observe, serve
 from logue_gateway.api import chat, conversations, turns
 from logue_gateway.bootstrap import Resources, bootstrap
-from logue_gateway.middleware import BodyLimit, Correlation, Guard
+from logue_gateway.middleware import Correlation, Guard, Routed
 from logue_gateway.settings import GatewaySettings
 
 _DESCRIPTION = (
@@ -42,22 +38,18 @@ def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) 
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        # Its spans would come beside ours, and its providers instead of ours.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # As one list: an included router is a second search for every request.
         routes=[
             *(route for module in (chat, turns, conversations) for route in module.router.routes),
             *extra_routes,
-            *operations_routes(resources.checks()),
+            *operations_routes(resources.checks(), metrics_port=resources.settings.metrics_port),
         ],
-        exception_handlers={
-            ProblemError: errors.on_problem,
-            HTTPException: errors.on_http_exception,
-            Exception: errors.on_unexpected,
-        },
     )
     app.state.resources = resources
-    guarded = Guard(BodyLimit(app), resources.authenticator)
     cors = CORSMiddleware(
-        guarded,
+        Guard(Routed(app), resources.authenticator),
         allow_origins=resources.settings.cors_origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"],
@@ -68,7 +60,13 @@ def create_app(resources: Resources, *, extra_routes: Sequence[BaseRoute] = ()) 
 
 def run(settings: GatewaySettings, *, extra_routes: Sequence[BaseRoute] = ()) -> None:
     """Serve until SIGTERM or SIGINT. Open streams are ended first, so that their clients resume elsewhere."""
-    configure_logging("gateway", settings.log_level)
+    observe("gateway", settings.log_level)
     resources = bootstrap(settings)
     app = create_app(resources, extra_routes=extra_routes)
-    serve(app, host=settings.gateway_host, port=settings.gateway_port, on_stop=resources.streams.stop)
+    serve(
+        app,
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        metrics_port=settings.metrics_port,
+        on_stop=resources.streams.stop,
+    )

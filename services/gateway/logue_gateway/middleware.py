@@ -1,18 +1,25 @@
-"""What surrounds every request, as pure ASGI: correlation id, metrics, the guard, and the body's bound."""
+"""What surrounds every request, as pure ASGI: correlation id, metrics, trace, the guard, routes and errors."""
 
 from __future__ import annotations
 
+import time
+
 import structlog
+from fastapi import FastAPI
+from opentelemetry import trace
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logue_common.errors import ProblemError
 from logue_common.ids import new_id
+from logue_common.tracing import Span, describe_request, is_tracing, request_span
 from logue_gateway import metrics
 from logue_gateway.auth import Principal
 from logue_gateway.authenticator import Authenticator
-from logue_gateway.errors import correlation_id, on_problem, on_unexpected
+from logue_gateway.errors import correlation_id, on_http_exception, on_problem, on_unexpected
 
 #: API.md: larger bodies are 413.
 MAX_BODY_BYTES = 1024 * 1024
@@ -26,8 +33,8 @@ _log = structlog.get_logger(__name__)
 
 
 class Correlation:
-    """Outermost: gives every answer its X-Correlation-ID and what browsers must know, counts it, and answers what
-    nobody else caught.
+    """Outermost: gives every answer its X-Correlation-ID and what browsers must know, counts it, traces it to its last
+    byte, and answers what nobody else caught.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,7 +44,10 @@ class Correlation:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})["correlation_id"] = new_id()
+        state = scope.setdefault("state", {})
+        state["correlation_id"] = new_id()
+        state["arrived_at"] = time.monotonic()
+        span: Span = trace.INVALID_SPAN
         started = False
 
         async def send_correlated(message: Message) -> None:
@@ -52,14 +62,21 @@ class Correlation:
                 route = getattr(scope.get("route"), "path", "unrouted")
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 metrics.REQUESTS.labels(method, route, str(message["status"])).inc()
+                if span.is_recording():
+                    describe_request(span, scope, message["status"])
+                    span.set_attribute("logue.turn.id", found)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_correlated)
+            if is_tracing() and _is_guarded(scope["path"]):
+                with request_span(scope) as span:
+                    await self._app(scope, receive, send_correlated)
+            else:
+                await self._app(scope, receive, send_correlated)
         except Exception as error:  # noqa: BLE001 (whatever it is, the client gets an answer and the log its trace)
             _log.error("request_failed", correlation_id=correlation_id(scope), exc_info=error)
             if not started:
-                response = await on_unexpected(Request(scope), error)
+                response = on_unexpected(Request(scope))
                 await response(scope, receive, send_correlated)
 
 
@@ -82,26 +99,33 @@ class Guard:
             principal = await self._authenticator.authenticate(Headers(scope=scope))
             require_owner(scope["path"], principal)
         except ProblemError as error:
-            response = await on_problem(Request(scope), error)
+            response = on_problem(Request(scope), error)
             await response(scope, receive, send)
             return
         scope["state"]["principal"] = principal
         await self._app(scope, receive, send)
 
 
-class BodyLimit:
-    """413 for a body over MAX_BODY_BYTES, by its announced length or as it arrives."""
+class Routed:
+    """Innermost: the routes, a bound for bodies, and the answer to what is raised.
 
-    def __init__(self, app: ASGIApp) -> None:
+    413 for a body over MAX_BODY_BYTES, by its announced length or as it arrives. `app` describes itself and has the
+    lifespan; requests go past it to its routes: its own middleware, seven calls deep, would stay for as long as a
+    stream is open, and has nothing to do.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
+        self._router = Router(app.routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
-            response = await on_problem(Request(scope), _too_large())
+            response = on_problem(Request(scope), _too_large())
             await response(scope, receive, send)
             return
         size = 0
@@ -114,7 +138,15 @@ class BodyLimit:
                 raise _too_large()
             return message
 
-        await self._app(scope, receive_bounded, send)
+        try:
+            await self._router.app(scope, receive_bounded, send)
+        except ProblemError as error:
+            response = on_problem(Request(scope), error)
+        except HTTPException as error:
+            response = on_http_exception(Request(scope), error)
+        else:
+            return
+        await response(scope, receive, send)
 
 
 def _is_guarded(path: str) -> bool:

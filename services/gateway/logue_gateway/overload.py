@@ -38,6 +38,13 @@ _INCREASE = 0.05
 _PEAK_KEPT = 0.98
 
 
+class _Asked(NamedTuple):
+    began: float
+    #: What its request took before.
+    before_seconds: float
+    exemplar: dict[str, str] | None
+
+
 class _Sample(NamedTuple):
     began: float
     at: float
@@ -51,7 +58,7 @@ class OverloadGuard:
     def __init__(self, max_added_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_added = max_added_seconds
         self._clock = clock
-        self._waiting: OrderedDict[str, float] = OrderedDict()
+        self._waiting: OrderedDict[str, _Asked] = OrderedDict()
         self._samples: deque[_Sample] = deque()
         self._limit: float | None = None
         self._next_step = 0.0
@@ -82,19 +89,21 @@ class OverloadGuard:
             metrics.SHED.inc()
             raise ProblemError("overloaded", "The server has more to do than it can answer in time. Try again shortly.")
 
-    def asked(self, turn_id: str) -> None:
-        """A turn begins to wait."""
-        self._waiting[turn_id] = self._clock()
+    def asked(self, turn_id: str, before_seconds: float = 0.0, exemplar: dict[str, str] | None = None) -> None:
+        """A turn begins to wait. What its request took before is shown, but is nothing that waiting longer changes."""
+        self._waiting[turn_id] = _Asked(self._clock(), before_seconds, exemplar)
         metrics.TURNS_AHEAD.set(len(self._waiting))
 
     def answered(self, turn_id: str, model_seconds: float) -> None:
         """A turn's first text is here."""
-        began = self._waiting.pop(turn_id, None)
-        if began is not None:
+        asked = self._waiting.pop(turn_id, None)
+        if asked is not None:
             now = self._clock()
-            added = max(0.0, now - began - model_seconds)
-            metrics.ADDED_SECONDS.observe(added)
-            self._samples.append(_Sample(began, now, added, model_seconds))
+            waited = now - asked.began
+            added = max(0.0, waited - model_seconds)
+            metrics.ADDED_SECONDS.observe(asked.before_seconds + added, asked.exemplar)
+            metrics.FIRST_TOKEN_SECONDS.observe(asked.before_seconds + waited, asked.exemplar)
+            self._samples.append(_Sample(asked.began, now, added, model_seconds))
             self._step(now)
 
     def forget(self, turn_id: str) -> None:
@@ -105,7 +114,7 @@ class OverloadGuard:
         if now < self._next_step:
             return
         self._next_step = now + STEP_SECONDS
-        while self._waiting and now - next(iter(self._waiting.values())) > FORGOTTEN_SECONDS:
+        while self._waiting and now - next(iter(self._waiting.values())).began > FORGOTTEN_SECONDS:
             self._waiting.popitem(last=False)
         metrics.TURNS_AHEAD.set(len(self._waiting))
         while self._samples and self._samples[0].at < now - WINDOW_SECONDS:

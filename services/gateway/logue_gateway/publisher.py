@@ -8,9 +8,10 @@ import structlog
 
 from logue_common.clock import Clock
 from logue_common.errors import ProblemError
-from logue_common.events import ChatCancelRequested, ChatRequested, Event, encode, event_headers
+from logue_common.events import ChatCancelRequested, ChatRequested, encode, event_headers
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_common.topics import CHAT_CANCELS, CHAT_REQUESTED
+from logue_common.tracing import TRACER, SpanKind, messaging, traceparent
 from logue_gateway import metrics
 from logue_gateway.errors import AcceptUnknownError, unavailable
 from logue_gateway.tasks import end
@@ -83,18 +84,20 @@ class Publisher:
                 except (NotSentError, DeliveryUnknownError):
                     await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _send(self, topic: str, event: Event) -> None:
-        try:
-            await self._producer.send(
-                topic,
-                key=event.conversation_id,
-                value=encode(event),
-                headers=event_headers(event, source="gateway", at=self._clock()),
-                timeout_seconds=self._timeout_seconds,
-            )
-        except (NotSentError, DeliveryUnknownError) as error:
-            metrics.PUBLISHED.labels(event.event_type, type(error).__name__).inc()
-            raise
+    async def _send(self, topic: str, event: ChatRequested | ChatCancelRequested) -> None:
+        attributes = messaging("send", topic, event.turn_id)
+        with TRACER.start_as_current_span(f"send {topic}", kind=SpanKind.PRODUCER, attributes=attributes):
+            try:
+                await self._producer.send(
+                    topic,
+                    key=event.conversation_id,
+                    value=encode(event),
+                    headers=event_headers(event, source="gateway", at=self._clock(), traceparent=traceparent()),
+                    timeout_seconds=self._timeout_seconds,
+                )
+            except (NotSentError, DeliveryUnknownError) as error:
+                metrics.PUBLISHED.labels(event.event_type, type(error).__name__).inc()
+                raise
         metrics.PUBLISHED.labels(event.event_type, "ok").inc()
 
 

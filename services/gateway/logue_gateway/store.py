@@ -15,6 +15,7 @@ from yarl import URL
 
 from logue_common.errors import PROBLEMS, ProblemError
 from logue_common.internal import StoredTurn
+from logue_common.tracing import SpanKind, child_span, http_headers
 from logue_gateway import metrics
 from logue_gateway.errors import unavailable
 from logue_gateway.shares import Shares
@@ -81,15 +82,19 @@ class Store:
         """One call under /internal/users/{user_id}. `route` names it in metrics."""
         assert self._session is not None  # noqa: S101 (open() comes first)
         url = URL(f"{self._base}/internal/users/{quote(user_id, safe='')}{path}", encoded=True)
-        headers = {"Content-Type": "application/json"} if body is not None else None
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        attributes = {"http.request.method": method, "server.address": url.host or "", "logue.route": route}
         try:
-            async with (
-                self._shares.of(user_id),
-                self._session.request(
-                    method, url.with_query(query), data=body, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                answer = Answer(response.status, await response.read())
+            with child_span(f"{method} {route}", SpanKind.CLIENT, attributes) as span:
+                headers |= http_headers()
+                async with (
+                    self._shares.of(user_id),
+                    self._session.request(
+                        method, url.with_query(query), data=body, headers=headers, allow_redirects=False
+                    ) as response,
+                ):
+                    answer = Answer(response.status, await response.read())
+                    span.set_attribute("http.response.status_code", answer.status)
         except (aiohttp.ClientError, TimeoutError) as error:
             metrics.STORE_CALLS.labels(route, "unreachable").inc()
             _log.warning("store_unreachable", route=route, cause=type(error).__name__)

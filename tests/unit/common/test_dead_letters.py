@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from logue_common import dead_letters
+from logue_common import dead_letters, metrics
 from logue_common.dead_letters import DeadLetters
 from logue_common.events import Headers
 from logue_common.producer import NotSentError
@@ -92,10 +92,10 @@ async def test_a_full_topic_holds_nobody_up_and_gets_everything_later_in_order()
 async def test_what_has_no_room_is_named_and_counted() -> None:
     topic = Topic(full=True)
     letters = _letters(topic)
-    before = dead_letters.DROPPED._value.get()
+    before = metrics.DEAD_LETTERS_DROPPED._value.get()
     for offset in range(12):
         await letters.bury(Letter(offset, b"x" * (4 * 1024 * 1024 - 70_000)), error_class="unreadable", text="")
-    dropped = dead_letters.DROPPED._value.get() - before
+    dropped = metrics.DEAD_LETTERS_DROPPED._value.get() - before
     assert 3 <= dropped <= 5, "of 12 records of nearly 4 MiB, 32 MiB may wait"
     topic.full = False
     await letters.close()

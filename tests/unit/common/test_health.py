@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 
-from logue_common.health import CHECK_TIMEOUT_SECONDS, Check, operations_routes
+from logue_common.health import CHECK_TIMEOUT_SECONDS, Check, Refresh, operations_routes
+from logue_common.metrics import COMMIT_AGE, LOOP_DELAY
 
 
 @asynccontextmanager
-async def operations(checks: Mapping[str, Check]) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(Starlette(routes=operations_routes(checks)))
+async def operations(
+    checks: Mapping[str, Check], refreshes: Sequence[Refresh] = ()
+) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(Starlette(routes=operations_routes(checks, refreshes)))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
 
@@ -84,3 +87,27 @@ async def test_metrics_speak_prometheus() -> None:
         response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     assert "python_info" in response.text
+
+
+async def test_gauges_that_nobody_else_sets_are_brought_up_to_date() -> None:
+    async with operations({}, [lambda: COMMIT_AGE.set(1234.5)]) as client:
+        response = await client.get("/metrics")
+    assert "logue_commit_age_seconds 1234.5" in response.text
+
+
+async def test_exemplars_are_told_to_whoever_speaks_openmetrics() -> None:
+    LOOP_DELAY.observe(0.002, {"trace_id": "0af7651916cd43dd8448eb211c80319c"})
+    async with operations({}) as client:
+        response = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+        plain = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    assert '# {trace_id="0af7651916cd43dd8448eb211c80319c"}' in response.text
+    assert "0af7651916cd43dd8448eb211c80319c" not in plain.text
+
+
+async def test_metrics_are_absent_from_the_public_port_where_they_have_their_own() -> None:
+    app = Starlette(routes=operations_routes({}, metrics_port=9090))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        public = await client.get("http://service:8000/metrics")
+        own = await client.get("http://service:9090/metrics")
+    assert (public.status_code, own.status_code) == (404, 200)

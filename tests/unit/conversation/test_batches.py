@@ -22,6 +22,7 @@ class Record:
     value: bytes | None
     key: bytes | None = b"k"
     headers: list[tuple[str, bytes]] = field(default_factory=list)
+    timestamp: int = 1_767_225_600_000
 
 
 def started(offset: int, **values: object) -> Record:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
+import structlog
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +15,8 @@ from logue_common.errors import ProblemError
 from logue_common.events import ChatRequested, ReplyTo
 from logue_common.ids import new_id
 from logue_common.internal import StoredTurn
+from logue_common.tracing import exemplar
+from logue_gateway import metrics
 from logue_gateway.api import answers
 from logue_gateway.api.documents import (
     ANYWHERE,
@@ -48,6 +52,8 @@ from logue_gateway.streams.event_ids import EventId
 from logue_gateway.streams.replay import Start
 from logue_gateway.streams.sse import EventStreamResponse, SseStream
 from logue_gateway.streams.waiters import ReplyWaiter
+
+_log = structlog.get_logger(__name__)
 
 router = APIRouter(route_class=PlainRoute, responses=ANYWHERE, dependencies=[bearer], tags=["chat"])
 
@@ -138,7 +144,8 @@ async def _start(request: Request, res: Resources, ask: Ask, *, must_verify: boo
     if isinstance(waiter, SseStream):
         waiter.begin(turn.conversation_id, turn.user_message_id)
     res.streams.listen(waiter)
-    res.overload.asked(turn.turn_id)
+    arrived_at, published_at = request.scope["state"]["arrived_at"], time.monotonic()
+    res.overload.asked(turn.turn_id, published_at - arrived_at, exemplar())
     try:
         await res.publisher.request(event)
     except BaseException as error:
@@ -153,6 +160,11 @@ async def _start(request: Request, res: Resources, ask: Ask, *, must_verify: boo
                 res.publisher.cancel_unconfirmed(event)
         raise
     accepted.set_result(None)
+    now = time.monotonic()
+    metrics.PUBLISH_SECONDS.observe(now - published_at)
+    metrics.ACCEPT_SECONDS.observe(now - arrived_at, exemplar())
+    place = {"user_id": user_id, "conversation_id": turn.conversation_id}
+    _log.info("turn_accepted", correlation_id=turn.turn_id, **place, seconds=round(now - arrived_at, 4))
     if ask.body.conversation_id is None:
         res.owned.add(user_id, turn.conversation_id)
     return await _deliver(request, res, ask, turn, waiter)
@@ -247,4 +259,5 @@ async def _deliver(
         res.streams.leave(waiter)
     if ending is None or ask.wait_seconds == 0:
         return answers.accepted(request, ask.who.user_id, turn, "in_progress" if waiter.runs else status)
+    _log.info("reply_given", **waiter.place, outcome=ending.kind)
     return answers.outcome(request, turn, ending, res.clock)

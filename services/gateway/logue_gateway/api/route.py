@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -19,8 +20,10 @@ class PlainRoute(APIRoute):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["operation_id"] = options.get("operation_id") or options["endpoint"].__name__  # as links name it
         super().__init__(*arguments, **options)
-        self.app = self._answer
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Part of Starlette's protocol."""
+        if scope["method"] not in (self.methods or ()):
+            raise HTTPException(405)
         response = await self.endpoint(Request(scope, receive, send), **scope["path_params"])
         await response(scope, receive, send)

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from logue_common.errors import ProblemError
 from logue_common.events import ChatCancelRequested
+from logue_gateway import metrics
 from logue_gateway.api import answers
 from logue_gateway.api.documents import (
     ANYWHERE,
@@ -66,10 +67,11 @@ async def get_events(request: Request, user_id: UserId, turn_id: TurnId) -> Resp
         seen = ids.parse(last)
         if seen.is_end:
             correlate(request, turn)
+            metrics.RESUMES.labels("log", "complete").inc()
             return Response(status_code=204)
         res.streams.admit()
         # The id proves that the turn is this user's; the log has what follows: no lookup.
-        stream = _stream(res, who, turn, ids, seen)
+        stream = _stream(res, who, turn, ids, seen, source="log")
         res.streams.follow(stream, Start(seen.partition, seen.offset + 1, exact=True))
     correlate(request, turn)
     return EventStreamResponse(stream, leave=res.streams.leave)
@@ -88,7 +90,7 @@ async def _from_the_start(res: Resources, who: Principal, turn_id: str, ids: Str
         else:
             reply_to, ending = stored.internal.reply_to, ending_of(stored) if stored.is_over else None
     seen = EventId(0, -1, 0, 0) if reply_to is None else EventId(reply_to.partition, reply_to.offset - 1, 0, 0)
-    stream = _stream(res, who, turn_id, ids, seen)
+    stream = _stream(res, who, turn_id, ids, seen, source="start" if ending is None else "store")
     if ending is not None:
         stream.settle(ending)
     elif reply_to is None:
@@ -98,8 +100,8 @@ async def _from_the_start(res: Resources, who: Principal, turn_id: str, ids: Str
     return stream
 
 
-def _stream(res: Resources, who: Principal, turn_id: str, ids: StreamIds, seen: EventId) -> SseStream:
-    return SseStream(
+def _stream(res: Resources, who: Principal, turn_id: str, ids: StreamIds, seen: EventId, *, source: str) -> SseStream:
+    stream = SseStream(
         who.user_id,
         turn_id,
         ids=ids,
@@ -107,6 +109,8 @@ def _stream(res: Resources, who: Principal, turn_id: str, ids: StreamIds, seen: 
         expires_at=who.expires_at,
         buffer_bytes=res.settings.gateway_stream_buffer_bytes,
     )
+    stream.resumed_from = source
+    return stream
 
 
 @router.post(

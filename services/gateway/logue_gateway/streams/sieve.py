@@ -56,7 +56,7 @@ def end_content(kind: str, data: bytes) -> str | None:
 class Sieve:
     """The state of one client stream: everything up to (`attempt`, `n`) was seen."""
 
-    __slots__ = ("attempt", "gapped", "n", "over", "shows_text")
+    __slots__ = ("attempt", "gapped", "n", "over", "shows_text", "superseded")
 
     def __init__(self, attempt: int = 0, n: int = 0, *, shows_text: bool = False) -> None:
         self.attempt = attempt
@@ -66,6 +66,8 @@ class Sieve:
         #: The last frame did not fit: something is missing before it.
         self.gapped = False
         self.over = False
+        #: Frames that came twice, or of an attempt that is not the latest.
+        self.superseded = 0
 
     def feed(self, header: FrameHeader, value: bytes) -> tuple[Shown, ...]:
         """What the client must see because of this frame, in order."""
@@ -76,6 +78,7 @@ class Sieve:
         attempt, n, kind = header.attempt, header.n, header.kind
         newer = attempt > self.attempt
         if not newer and (attempt < self.attempt or n <= self.n):
+            self.superseded += 1
             return _NOTHING
         fits = n == 1 if newer else n == self.n + 1
         if not fits and kind not in _HEALING:

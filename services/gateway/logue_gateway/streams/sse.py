@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,10 +16,14 @@ from logue_gateway.streams.event_ids import EventId, StreamIds
 from logue_gateway.streams.sieve import Shown, Sieve
 from logue_gateway.streams.waiters import FrameRecord, Waiter
 
+#: What became of a resumed stream, by why it was closed. Whatever else closes one is a failure of ours.
+_RESULTS = {"end": "complete", **dict.fromkeys(("client", "expired", "shutdown", "refused"), "ended")}
 _RETRY = b"retry: 1000\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
 #: A client that takes nothing for so long is given up, even when little waits for it.
 WRITE_STALL_SECONDS = 30.0
+_log = structlog.get_logger(__name__)
+
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
@@ -32,6 +37,25 @@ class SseStream(Waiter):
     `seen` is where it begins: what the client already has, or the start of the turn. `expires_at` is the token's end
     (epoch seconds).
     """
+
+    __slots__ = (
+        "_buffer_bytes",
+        "_ids",
+        "_pending",
+        "_pending_bytes",
+        "_position",
+        "_sieve",
+        "_stalled",
+        "cause",
+        "expires_at",
+        "interrupt",
+        "interrupted",
+        "refill",
+        "resumed_from",
+        "sending_since",
+        "wake",
+        "written_at",
+    )
 
     shape = "stream"
 
@@ -64,6 +88,8 @@ class SseStream(Waiter):
         self._sieve = Sieve(seen.attempt, seen.n, shows_text=seen.attempt > 0)
         self._position = (seen.partition, seen.offset)
         self._buffer_bytes = buffer_bytes
+        #: Where it began, when it is a stream that was asked for again; for metrics.
+        self.resumed_from: str | None = None
         self._pending: list[bytes] = [_RETRY]
         self._pending_bytes = len(_RETRY)
 
@@ -177,7 +203,13 @@ class SseStream(Waiter):
         if self.cause is not None:
             return
         self.cause = cause
+        seconds = asyncio.get_running_loop().time() - self.started_at
         metrics.CLOSED_STREAMS.labels(cause).inc()
+        metrics.STREAM_SECONDS.observe(seconds)
+        metrics.SUPERSEDED.inc(self._sieve.superseded)
+        if self.resumed_from is not None:
+            metrics.RESUMES.labels(self.resumed_from, _RESULTS.get(cause, "failed")).inc()
+        _log.info("stream_closed", **self.place, cause=cause, frames=self.frames, seconds=round(seconds, 3))
         if cause == "slow":
             self._pending.clear()
             self._abort()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import orjson
 
@@ -27,8 +27,21 @@ class FrameRecord(NamedTuple):
 class Waiter(ABC):
     """Somebody who waits for a turn: a stream or a request. Methods are called by readers and never wait."""
 
+    #: There are ten thousand of them.
+    __slots__ = (
+        "ask_store_at",
+        "catch_up_until",
+        "decided",
+        "frames",
+        "request_id",
+        "rescanned",
+        "started_at",
+        "turn_id",
+        "user_id",
+    )
+
     #: For metrics.
-    shape: str
+    shape: ClassVar[str]
 
     def __init__(self, user_id: str, turn_id: str, *, request_id: str | None = None) -> None:
         self.user_id = user_id
@@ -44,6 +57,11 @@ class Waiter(ABC):
         self.catch_up_until: int | None = None
         #: Frames missed are searched for in the log once; after that the next checkpoint heals.
         self.rescanned = False
+
+    @property
+    def place(self) -> dict[str, str]:
+        """What log lines name."""
+        return {"correlation_id": self.turn_id, "user_id": self.user_id}
 
     @property
     @abstractmethod
@@ -78,6 +96,8 @@ class Waiter(ABC):
 
 class ReplyWaiter(Waiter):
     """Waits for the end only."""
+
+    __slots__ = ("_reply", "runs")
 
     shape = "reply"
 
@@ -132,7 +152,6 @@ class Registry:
         self._silence_seconds = silence_seconds
         self._on_attach = on_attach
         self._on_gap = on_gap
-        self._is_live = reader == "live"
         self._waiters: dict[str, list[Waiter]] = {}
         counters = {result: metrics.FRAMES.labels(reader, result) for result in ("given", "nobody", "wrong_user")}
         self._given, self._nobody, self._wrong_user = counters["given"], counters["nobody"], counters["wrong_user"]
@@ -170,8 +189,6 @@ class Registry:
                 if header.request == waiter.request_id:
                     self._answer(waiter, record)
                 continue
-            if waiter.frames == 0 and self._is_live:
-                metrics.FIRST_FRAME_SECONDS.observe(now - waiter.started_at)
             waiter.frames += 1
             waiter.ask_store_at = now + self._silence_seconds
             waiter.offer(record)

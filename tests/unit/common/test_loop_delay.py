@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from logue_agent.loop_delay import LoopDelay
+from logue_common.loop_delay import LoopDelay
 
 _ROUND_SECONDS = 0.02
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from logue_agent import metrics
+from logue_common import metrics
 
 _EVERY_SECONDS = 0.05
 #: Weight of the newest round: the last quarter of a second counts.
@@ -13,11 +13,22 @@ _WEIGHT = 0.3
 
 
 class LoopDelay:
-    """Measures the loop that `run` runs in, twenty times a second."""
+    """Measures the loop that it is started in, twenty times a second."""
 
     def __init__(self) -> None:
         #: Seconds that a round takes, of late.
         self.seconds = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self.run(), name="loop-delay")
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def run(self) -> None:
         """Measure until cancelled."""
