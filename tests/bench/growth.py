@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.bench.compare import Block, saturated, steady
+from tests.bench.compare import Block, steady
 from tests.bench.model_server import Script
 from tests.bench.paced import directive
 from tests.bench.systems import System
@@ -15,6 +15,8 @@ from tests.bench.wire import WireClient
 #: Turns a second while streams last longer and longer: so many more run at once.
 _RATE = 40.0
 _TOKENS_PER_TURN = 10
+#: Four of a kind together do about half of what the machine can.
+_RATE_OF_A_PROCESS = 60.0
 
 
 async def by_concurrency(system: System, concurrent: int, seconds: float) -> dict[str, Any]:
@@ -80,12 +82,14 @@ async def by_turns(system: System, conversations: int, turns: int, window: int) 
 
 
 async def by_processes(system: System, kind: str, seconds: float) -> dict[str, Any]:
-    """CPU of the processes of one kind for a turn, as much as the machine can do."""
-    population = Population(system, 200)
-    await saturated(system, population, 32, 4.0)
-    block = await saturated(system, population, 32, seconds)
-    population.close()
+    """CPU of the processes of one kind for a turn, each with the same load: one that does more gathers more.
+
+    At saturation the same two cores would be shared by one or by four, each with a quarter of the load.
+    """
     names = [name for name in system.pids if name.startswith(kind)]
+    population = Population(system, 200)
+    block = await steady(system, population, _RATE_OF_A_PROCESS * len(names), seconds)
+    population.close()
     used = block.cpu_ms_per_turn(names)
     return {
         "kind": kind,

@@ -74,15 +74,13 @@ class Resources:
 async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> AsyncIterator[Resources]:
     """Build and start everything; neither Kafka nor PostgreSQL has to be there. Stops in the opposite order."""
 
-    def database(url: str, pool_size: int, command_seconds: float, *, ping: bool) -> Database:
+    def database(url: str, pool_size: int, command_seconds: float) -> Database:
         prepared = settings.database_prepared_statements
-        return Database(
-            make_engine(url, pool_size=pool_size, command_seconds=command_seconds, prepared=prepared, ping=ping)
-        )
+        return Database(make_engine(url, pool_size=pool_size, command_seconds=command_seconds, prepared=prepared))
 
-    api = database(settings.database_url.get_secret_value(), settings.conversation_pool_size, _API_SECONDS, ping=True)
-    writer = database(settings.database_writer_url.get_secret_value(), 2, _WRITER_SECONDS, ping=False)
-    relay = database(settings.database_relay_url.get_secret_value(), 2, _RELAY_SECONDS, ping=False)
+    api = database(settings.database_url.get_secret_value(), settings.conversation_pool_size, _API_SECONDS)
+    writer = database(settings.database_writer_url.get_secret_value(), 2, _WRITER_SECONDS)
+    relay = database(settings.database_relay_url.get_secret_value(), 2, _RELAY_SECONDS)
     options = settings.client_options()
     producer = Producer(options, client_id="logue-conversation")
     ends = LogEnds(options)

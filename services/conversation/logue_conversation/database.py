@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic_core import to_json
-from sqlalchemy import URL, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
@@ -55,20 +55,13 @@ _UNPREPARED = {
 }
 
 
-def make_engine(
-    url: str, *, pool_size: int, command_seconds: float, prepared: bool = True, ping: bool = True
-) -> AsyncEngine:
-    """An engine whose connections prepare each statement once, unless `prepared` is off.
-
-    `ping`: ask before each transaction whether the connection still is one. Whoever repeats what fails needs no such
-    round trip.
-    """
-    return create_async_engine(
+def make_engine(url: str, *, pool_size: int, command_seconds: float, prepared: bool = True) -> AsyncEngine:
+    """An engine whose connections prepare each statement once, unless `prepared` is off."""
+    engine = create_async_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
-        pool_pre_ping=ping,
         json_serializer=_dump_json,
         # As the gateway and the events read numbers: jsonb writes 1e30 out, which must not become an int of Python's.
         json_deserializer=orjson.loads,
@@ -79,6 +72,17 @@ def make_engine(
             **({} if prepared else _UNPREPARED),
         },
     )
+    event.listen(engine.sync_engine, "checkout", _require_open)
+    return engine
+
+
+def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
+    """A connection that the server has closed is replaced, with all that are as old.
+
+    SQLAlchemy's own way asks the server before each transaction: a round trip for what the driver knows by itself.
+    """
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 class Database:
