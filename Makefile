@@ -69,6 +69,10 @@ test-deploy: install ## Images, Compose and Kubernetes manifests, with the real 
 	@$(BIN)/python -m tests.deploy.fetch || true
 	@$(BIN)/pytest tests/deploy
 
+.PHONY: test-observability
+test-observability: install ## Rules, alerts and dashboards, on a real Prometheus (apt install prometheus)
+	@$(BIN)/pytest tests/observability
+
 .PHONY: bench
 bench: install ## Logue beside a reference monolith, and by itself (QUICK=1: two minutes; PARTS=compare,users,…)
 	@QUICK="$(QUICK)" PARTS="$(PARTS)" $(BIN)/python -m tests.bench
@@ -78,6 +82,10 @@ bench-check: install ## Fails when a turn has become dearer than on record, as a
 	@$(BIN)/python -m tests.bench.regression
 
 # Keeping
+
+.PHONY: monitoring
+monitoring: install ## Write rules, alerts, dashboards and the tables of docs/slo.md anew from monitoring/
+	@$(BIN)/python -m monitoring
 
 .PHONY: format
 format: install ## Format the code and apply safe fixes

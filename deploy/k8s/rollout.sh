@@ -17,6 +17,8 @@ kubectl --namespace logue delete job --selector app.kubernetes.io/part-of=logue 
 kubectl apply --filename "$built" --selector "$others"
 kubectl --namespace logue wait job/migration --for condition=complete --timeout 3600s
 kubectl apply --filename "$built" --selector "$services"
+# Pods are replaced one by one: 16 agents may take two minutes each (to start, to own their partitions, minReadySeconds,
+# the old one's drain). One that gets nowhere ends this sooner, by its progressDeadlineSeconds (ten minutes).
 for service in conversation agent gateway; do
-    kubectl --namespace logue rollout status "deployment/$service" --timeout 900s
+    kubectl --namespace logue rollout status "deployment/$service" --timeout 3600s
 done

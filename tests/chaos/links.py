@@ -31,6 +31,8 @@ class Counts:
     accepted: int = 0
     open: int = 0
     reset: int = 0
+    #: Targets that did not take a connection.
+    unreachable: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -154,6 +156,7 @@ class Connection:
                 async with asyncio.timeout(_DIAL_SECONDS):
                     await loop.create_connection(lambda: self._target, host, port)
             except (OSError, TimeoutError):
+                self._link.counts.unreachable += 1
                 continue
             return
         self.reset()
@@ -216,6 +219,10 @@ class Link:
         self.counts.reset += len(self.connections)
         for connection in list(self.connections):
             connection.reset()
+
+    def retarget(self, targets: list[tuple[str, int]]) -> None:
+        """New connections go to these; open ones stay where they are."""
+        self._targets = deque(targets)
 
     def next_targets(self) -> list[tuple[str, int]]:
         """All of them, in the order in which to try them."""

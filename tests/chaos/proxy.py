@@ -62,9 +62,12 @@ class Proxy(Server):
 
     def link(self, name: str, targets: int | Sequence[int], *, port: int = 0) -> int:
         """A new link from a loopback port (0: a free one, which is returned) to one of the target ports."""
-        to = [(LOOPBACK, each) for each in ([targets] if isinstance(targets, int) else targets)]
-        self._ports[name] = int(self._ask(do="link", name=name, targets=to, port=port)["port"])
+        self._ports[name] = int(self._ask(do="link", name=name, targets=_addresses(targets), port=port)["port"])
         return self._ports[name]
+
+    def retarget(self, links: str, targets: int | Sequence[int]) -> list[str]:
+        """New connections go to these ports; open ones stay where they are."""
+        return list(self._ask(do="retarget", links=links, targets=_addresses(targets))["links"])
 
     def port_of(self, name: str) -> int:
         """Where the link listens."""
@@ -168,6 +171,8 @@ class Switchboard:
                 await link.change(**what["condition"])
             elif do == "reset":
                 link.reset()
+            elif do == "retarget":
+                link.retarget([(host, target) for host, target in what["targets"]])
         return {"links": [link.name for link in links], "stats": {link.name: link.stats() for link in links}}
 
     async def _add(self, name: str, targets: list[tuple[str, int]], port: int) -> int:
@@ -177,6 +182,10 @@ class Switchboard:
         await link.open(port)
         self._links[name] = link
         return link.port
+
+
+def _addresses(ports: int | Sequence[int]) -> list[tuple[str, int]]:
+    return [(LOOPBACK, port) for port in ([ports] if isinstance(ports, int) else ports)]
 
 
 async def main(port: int, seed: str) -> None:

@@ -131,7 +131,8 @@ def test_half_closed_connection_goes_on_in_the_other_direction(proxy: Proxy, nam
     server.close()
     assert read(client, 100) == b"and the answer"
     assert wait_until(lambda: proxy.stats(name)[name]["open"] == 0, _SECONDS)
-    assert proxy.stats(name)[name] == {"accepted": 1, "open": 0, "reset": 0, "bytes_up": 10, "bytes_down": 14}
+    counts = {"accepted": 1, "open": 0, "reset": 0, "unreachable": 0, "bytes_up": 10, "bytes_down": 14}
+    assert proxy.stats(name)[name] == counts
 
 
 def test_each_connection_goes_to_another_target_and_past_one_that_is_down(running_proxy: Proxy, name: str) -> None:
@@ -147,6 +148,18 @@ def test_each_connection_goes_to_another_target_and_past_one_that_is_down(runnin
         two.close()
         with pytest.raises(ConnectionResetError), dial(port) as client:
             client.recv(1)
+        assert running_proxy.stats(name)[name]["unreachable"] > 0
+
+
+def test_new_connections_go_to_the_new_target_and_open_ones_stay(
+    proxy: Proxy, name: str, port: int, pair: Pair
+) -> None:
+    client, server = pair
+    with closing(Target()) as other:
+        assert proxy.retarget(name, other.port) == [name]
+        with dial(port), other.accept():
+            client.sendall(b"still here")
+            assert read(server, 10) == b"still here"
 
 
 def test_delay_is_felt_and_keeps_the_order(proxy: Proxy, name: str, pair: Pair) -> None:

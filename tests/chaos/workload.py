@@ -55,16 +55,21 @@ class Workload:
         self._choice = random.Random(seed)
         self._scenes = scenes
         self._deck: list[str] = []
+        self._until = 0.0
         for number in range(users):
             marker = f"mk{random.SystemRandom().getrandbits(64):016x}"
             history.users[f"user-{number}-{marker}"] = marker
 
     async def run(self, seconds: float) -> None:
         """All users do this and that for so long, and end what they have begun."""
-        until = self._history.now() + seconds
+        self._until = self._history.now() + seconds
         async with self._session() as http, asyncio.TaskGroup() as group:
             for user in self._history.users:
-                group.create_task(self._live(self._client(http, user), until))
+                group.create_task(self._live(self._client(http, user)))
+
+    def finish(self) -> None:
+        """The users of `run` end what they have begun, and begin nothing more."""
+        self._until = self._history.now()
 
     async def settle(self) -> None:
         """Wait until nothing is under way, and read back all that there is."""
@@ -82,10 +87,10 @@ class Workload:
             await self._read_bill(http)
         self._history.settled_at = self._history.now()
 
-    async def _live(self, client: Client, until: float) -> None:
+    async def _live(self, client: Client) -> None:
         person = Person(client, self._history.users[client.user], self._long_seconds)
         await asyncio.sleep(client.choice.uniform(0, self._thinking_seconds))
-        while self._history.now() < until:
+        while self._history.now() < self._until:
             scene = self._draw()
             await self._survive(client, scene, SCENES[scene](person))
             await asyncio.sleep(client.choice.uniform(0, self._thinking_seconds))

@@ -32,6 +32,14 @@ def test_topics_are_the_pinned_ones() -> None:
         ("chat.dlq", 1, 30 * DAY_MS),
     ]
     assert [spec.name for spec in topic_specs(settings)] == list(ALL_TOPICS)
+    assert [spec.config(replication_factor=3) for spec in topic_specs(settings) if spec.name == "chat.stream"] == [
+        {
+            "retention.ms": HOUR_MS,
+            "max.message.bytes": MAX_RECORD_BYTES + 64 * 1024,
+            "min.insync.replicas": 2,
+            "segment.bytes": 64 * 1024 * 1024,
+        }
+    ]
     assert CO_PARTITIONED == ("chat.requested", "chat.cancels", "chat.progressed", "chat.replied")
     assert MAX_RECORD_BYTES == 4 * 1024 * 1024
 

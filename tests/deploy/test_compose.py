@@ -133,7 +133,9 @@ def test_prometheus_scrapes_every_service_where_it_listens(repository, services)
     targets = {
         target for job in config["scrape_configs"] for each in job["static_configs"] for target in each["targets"]
     }
-    assert targets == {f"{name}:{PORT_OF_MODULE[OURS[name]]}" for name in ("gateway", "agent", "conversation")}
+    assert targets == {
+        f"{name}:{services[name]['environment']['LOGUE_METRICS_PORT']}" for name in ("gateway", "agent", "conversation")
+    }
     assert services["prometheus"]["networks"].keys() >= {"services"}
 
 

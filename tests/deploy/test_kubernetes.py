@@ -154,7 +154,13 @@ def test_ports_and_probes_are_those_of_the_services(overlay):
     for pod in pods(overlay):
         container = pod.containers[0]
         if (module := module_of(container)) in PORT_OF_MODULE:
-            assert container["ports"] == [{"name": "http", "containerPort": PORT_OF_MODULE[module]}]
+            assert container["ports"] == [
+                {"name": "http", "containerPort": PORT_OF_MODULE[module]},
+                {
+                    "name": "metrics",
+                    "containerPort": int(environment_of(container, overlay)["LOGUE_METRICS_PORT"]),
+                },
+            ]
             asked = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
             assert {probe["port"] for probe in asked.values()} == {"http"}
             # A process that waits for Kafka is alive: restarting it would not bring Kafka back.
@@ -215,12 +221,7 @@ def test_topics_are_those_of_the_code(production):
     )
     assert partitions == {spec.name: spec.partitions for spec in topic_specs(settings)}
     for spec in topic_specs(settings):
-        config = topics[spec.name]["spec"]["config"]
-        assert config == {
-            "retention.ms": spec.retention_ms,
-            "max.message.bytes": MAX_RECORD_BYTES + 64 * 1024,
-            "min.insync.replicas": 2,
-        }
+        assert topics[spec.name]["spec"]["config"] == spec.config(replication_factor=3)
         assert topics[spec.name]["spec"]["replicas"] == 3
 
 

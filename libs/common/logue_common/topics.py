@@ -26,17 +26,30 @@ ALL_TOPICS = (*CO_PARTITIONED, CHAT_STREAM, CONVERSATION_CHANGED, CHAT_DLQ)
 
 #: The largest record that Logue writes: a reply of a million characters fits.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
+#: Retention counts from the end of a segment. Kafka's 1 GiB would keep frames for many hours, on each partition.
+_STREAM_SEGMENT_BYTES = 64 * 1024 * 1024
 _DAY_MS = 24 * 3600 * 1000
 _TOPIC_ALREADY_EXISTS = 36
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """How a topic is created. Retention in milliseconds."""
+    """How a topic is created. Retention in milliseconds; segments as the broker has them, where nothing is said."""
 
     name: str
     partitions: int
     retention_ms: int
+    segment_bytes: int | None = None
+
+    def config(self, replication_factor: int) -> dict[str, int]:
+        """Kafka's names and values for a topic with this many replicas."""
+        segments = {} if self.segment_bytes is None else {"segment.bytes": self.segment_bytes}
+        return {
+            "retention.ms": self.retention_ms,
+            "max.message.bytes": MAX_RECORD_BYTES + 64 * 1024,
+            "min.insync.replicas": min(2, replication_factor),
+            **segments,
+        }
 
 
 def topic_specs(settings: TopicSettings) -> list[TopicSpec]:
@@ -45,7 +58,7 @@ def topic_specs(settings: TopicSettings) -> list[TopicSpec]:
     return [
         *domain,
         # Frames matter only while a turn is live; PostgreSQL serves the rest.
-        TopicSpec(CHAT_STREAM, settings.stream_partitions, 3600 * 1000),
+        TopicSpec(CHAT_STREAM, settings.stream_partitions, 3600 * 1000, _STREAM_SEGMENT_BYTES),
         TopicSpec(CONVERSATION_CHANGED, settings.changed_partitions, _DAY_MS),
         TopicSpec(CHAT_DLQ, 1, 30 * _DAY_MS),
     ]
@@ -66,11 +79,7 @@ async def ensure_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[s
                 name=spec.name,
                 num_partitions=spec.partitions,
                 replication_factor=settings.replication_factor,
-                topic_configs={
-                    "retention.ms": str(spec.retention_ms),
-                    "max.message.bytes": str(MAX_RECORD_BYTES + 64 * 1024),
-                    "min.insync.replicas": str(min(2, settings.replication_factor)),
-                },
+                topic_configs={name: str(value) for name, value in spec.config(settings.replication_factor).items()},
             )
             for spec in topic_specs(settings)
             if spec.name not in set(await admin.list_topics())

@@ -29,8 +29,8 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _HEADER = "traceparent"
 #: Whoever calls may name its methods as it likes.
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-#: The flag of a header that says: whoever sent this records the trace.
-_SAMPLED = b"01"
+#: The bit of a header's flags that says: whoever sent this records the trace.
+_SAMPLED = 1
 
 TRACER = trace.get_tracer("logue")
 _propagator = TraceContextTextMapPropagator()
@@ -84,7 +84,10 @@ def header_of(headers: Iterable[tuple[str, bytes]]) -> bytes | None:
 
 def is_sampled(header: bytes | None) -> bool:
     """True when the trace that this header continues is recorded."""
-    return header is not None and header.endswith(_SAMPLED)
+    try:
+        return header is not None and bool(int(header[-2:], 16) & _SAMPLED)
+    except ValueError:
+        return False
 
 
 def exemplar() -> dict[str, str] | None:

@@ -14,7 +14,7 @@ from tests.integration.brokers.kit import Member, consuming, create_topic, produ
 
 from logue_common.ids import new_id
 from logue_common.settings import KafkaSettings, TopicSettings
-from logue_common.topics import ALL_TOPICS, CO_PARTITIONED, check_co_partitioning, ensure_topics, topic_specs
+from logue_common.topics import ALL_TOPICS, check_co_partitioning, ensure_topics, topic_specs
 from logue_devstack.apache_kafka import ApacheKafka
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.server import Server, free_ports
@@ -83,13 +83,14 @@ async def test_topics_get_their_configuration(apache_bootstrap: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=apache_bootstrap)
     await admin.start()
     try:
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in CO_PARTITIONED]
+        expected = {spec.name: spec.config(replication_factor=1) for spec in topic_specs(TopicSettings())}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in expected]
         for response in await admin.describe_configs(resources):
-            for _, _, _, _, entries in response.resources:
+            for _, _, _, name, entries in response.resources:
                 values = {entry[0]: entry[1] for entry in entries}
-                assert values["retention.ms"] == str(7 * 24 * 3600 * 1000)
-                assert values["max.message.bytes"] == str(4 * 1024 * 1024 + 64 * 1024)
-                assert values["min.insync.replicas"] == "1"
+                assert {key: values[key] for key in expected[name]} == {
+                    key: str(value) for key, value in expected[name].items()
+                }
     finally:
         await admin.close()
 

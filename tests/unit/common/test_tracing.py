@@ -56,6 +56,8 @@ def test_only_recorded_traces_are_linked_to() -> None:
     assert exemplar_of(_UNSAMPLED) is None
     assert exemplar_of(None) is None
     assert (is_sampled(_SAMPLED), is_sampled(_UNSAMPLED), is_sampled(None)) == (True, False, False)
+    assert is_sampled(_SAMPLED[:-2] + b"03"), "random, and sampled"
+    assert not is_sampled(b"no header")
 
 
 def test_the_header_is_found_among_others() -> None:
