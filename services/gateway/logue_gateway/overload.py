@@ -104,11 +104,13 @@ class OverloadGuard:
             metrics.ADDED_SECONDS.observe(asked.before_seconds + added, asked.exemplar)
             metrics.FIRST_TOKEN_SECONDS.observe(asked.before_seconds + waited, asked.exemplar)
             self._samples.append(_Sample(asked.began, now, added, model_seconds))
+            metrics.TURNS_AHEAD.set(len(self._waiting))
             self._step(now)
 
     def forget(self, turn_id: str) -> None:
         """The turn waits for its own conversation, is over, or was not accepted. Idempotent."""
         self._waiting.pop(turn_id, None)
+        metrics.TURNS_AHEAD.set(len(self._waiting))
 
     def _step(self, now: float) -> None:
         if now < self._next_step:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from logue_common.errors import ProblemError
+from logue_gateway import metrics
 from logue_gateway.overload import CALM_SECONDS, PATIENCE_SECONDS, OverloadGuard
 
 #: Below the objective of 200 ms, as the default.
@@ -154,3 +155,13 @@ def test_a_limit_goes_when_it_is_not_needed() -> None:
         guard.forget(f"waits {n}")
     serve(CALM_SECONDS + 2, 0.01)
     assert guard.limit is None
+
+
+def test_the_gauge_of_unanswered_turns_goes_down_with_the_last_one() -> None:
+    guard = OverloadGuard(0.15, lambda: 0.0)
+    for turn in ("answered", "forgotten"):
+        guard.asked(turn)
+    guard.answered("answered", 0.0)
+    assert metrics.TURNS_AHEAD._value.get() == 1
+    guard.forget("forgotten")
+    assert metrics.TURNS_AHEAD._value.get() == 0
