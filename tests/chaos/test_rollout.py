@@ -16,7 +16,7 @@ SEED = int(os.environ.get("LOGUE_CHAOS_SEED") or random.SystemRandom().randrange
 
 
 @pytest.mark.timeout(300)
-async def test_no_client_notices_that_every_process_is_replaced(tmp_path: Path) -> None:
+async def test_no_turn_fails_and_no_character_is_lost_while_every_process_is_replaced(tmp_path: Path) -> None:
     plan = Plan(SEED, users=12, pace=0.1, thinking_seconds=1.0, long_seconds=60.0, calm_seconds=2.0)
     outcome = await run(plan, tmp_path)
     told = json.dumps(outcome.figures, indent=1) + "\n".join(map(str, outcome.violations[:20]))

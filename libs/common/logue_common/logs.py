@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 import structlog
-from opentelemetry import trace
+
+from logue_common.tracing import exemplar
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
@@ -39,7 +40,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     for noisy in ("uvicorn.access", "httpx", "httpx2", "openai"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
-        # Not through the standard library, which takes six times as long for a line.
+        # Not through the standard library, which takes three times as long for a line (27 µs, 8 this way).
         processors=[*shared, text] if is_terminal else [*shared, structlog.stdlib.add_logger_name, _json],
         logger_factory=(
             structlog.PrintLoggerFactory(sys.stderr) if is_terminal else structlog.BytesLoggerFactory(sys.stderr.buffer)
@@ -63,7 +64,4 @@ def _json_text(logger: Any, name: str, event: structlog.typing.EventDict) -> str
 
 def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """The id of the current trace, when that is recorded."""
-    context = trace.get_current_span().get_span_context()
-    if context.trace_flags.sampled:
-        event["trace_id"] = f"{context.trace_id:032x}"
-    return event
+    return {**event, **(exemplar() or {})}

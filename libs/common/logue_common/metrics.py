@@ -24,21 +24,3 @@ DEAD_LETTERS_WAITING = Gauge("logue_dead_letters_waiting", "Records that wait un
 DEAD_LETTERS_DROPPED = Counter(
     "logue_dead_letters_dropped", "Records for which there was no room: the log names their places"
 )
-
-
-class BoundedLabel:
-    """Values of a label that clients choose: the first ones that proved right as they are, all others as `other`."""
-
-    def __init__(self, most: int = 30) -> None:
-        self._most = most
-        self._known: set[str] = set()
-
-    def admit(self, value: str) -> str:
-        """`value` exists: what the label says for it."""
-        if len(self._known) < self._most:
-            self._known.add(value)
-        return self.of(value)
-
-    def of(self, value: str) -> str:
-        """What the label says for `value`, which may be anything."""
-        return value if value in self._known else "other"

@@ -10,15 +10,14 @@ Message text is no attribute unless OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_C
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import ProxyTracerProvider, Span, SpanKind, StatusCode
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, ProxyTracerProvider, Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from starlette.types import Scope
 
 from logue_common.errors import StartupError
 
@@ -27,10 +26,6 @@ __all__ = ["TRACER", "Span", "SpanKind", "StatusCode"]
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _HEADER = "traceparent"
-#: Whoever calls may name its methods as it likes.
-_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-#: The bit of a header's flags that says: whoever sent this records the trace.
-_SAMPLED = 1
 
 TRACER = trace.get_tracer("logue")
 _propagator = TraceContextTextMapPropagator()
@@ -57,48 +52,35 @@ def is_tracing() -> bool:
     return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
-def captures_text() -> bool:
-    """True when spans of model calls carry the messages themselves."""
-    return os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() == "true"
-
-
-def traceparent(span: Span | None = None) -> str | None:
-    """W3C's header for what `span`, or the current one, causes; None without a trace."""
+def traceparent() -> str | None:
+    """W3C's header for what the current span causes; None without a trace."""
     carrier: dict[str, str] = {}
-    _propagator.inject(carrier, None if span is None else trace.set_span_in_context(span))
+    _propagator.inject(carrier)
     return carrier.get(_HEADER)
 
 
-def parent_of(header: str | bytes | None) -> Context | None:
+def parent_of(header: bytes | None) -> Context | None:
     """The context in which work is caused by whoever sent this header; None without one."""
-    if header is None:
-        return None
-    text = header if isinstance(header, str) else header.decode("latin-1")
-    return _propagator.extract({_HEADER: text}, Context())
+    return None if header is None else _propagator.extract({_HEADER: header.decode("latin-1")}, Context())
 
 
-def header_of(headers: Iterable[tuple[str, bytes]]) -> bytes | None:
-    """The traceparent among a record's headers."""
-    return next((value for name, value in headers if name == _HEADER), None)
-
-
-def is_sampled(header: bytes | None) -> bool:
-    """True when the trace that this header continues is recorded."""
-    try:
-        return header is not None and bool(int(header[-2:], 16) & _SAMPLED)
-    except ValueError:
-        return False
+def cause_of(header: bytes | None) -> SpanContext:
+    """The span that a record's traceparent names; an invalid one without."""
+    return INVALID_SPAN_CONTEXT if header is None else trace.get_current_span(parent_of(header)).get_span_context()
 
 
 def exemplar() -> dict[str, str] | None:
     """What links an observation to the current trace, when that is recorded."""
-    context = trace.get_current_span().get_span_context()
-    return {"trace_id": f"{context.trace_id:032x}"} if context.trace_flags.sampled else None
+    return _link_to(trace.get_current_span().get_span_context())
 
 
 def exemplar_of(header: bytes | None) -> dict[str, str] | None:
     """The same for the trace that a record's traceparent names."""
-    return {"trace_id": header[3:35].decode("latin-1")} if header is not None and is_sampled(header) else None
+    return _link_to(cause_of(header))
+
+
+def _link_to(cause: SpanContext) -> dict[str, str] | None:
+    return {"trace_id": f"{cause.trace_id:032x}"} if cause.trace_flags.sampled else None
 
 
 def http_headers() -> dict[str, str]:
@@ -129,30 +111,3 @@ def child_span(name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> Iter
         return
     with TRACER.start_as_current_span(name, kind=kind, attributes=attributes) as span:
         yield span
-
-
-@contextmanager
-def request_span(scope: Scope) -> Iterator[Span]:
-    """The span of an HTTP request, current within; a child of what the caller's traceparent names."""
-    parent = next((parent_of(value) for name, value in scope["headers"] if name == _HEADER.encode()), None)
-    with TRACER.start_as_current_span("HTTP", parent, SpanKind.SERVER) as span:
-        yield span
-
-
-def describe_request(span: Span, scope: Scope, status: int) -> None:
-    """What is known of a request once its answer begins (semantic conventions for HTTP servers)."""
-    route = getattr(scope.get("route"), "path", None)
-    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    span.set_attributes(
-        {
-            "http.request.method": method,
-            "http.response.status_code": status,
-            "url.path": scope["path"],
-            "url.scheme": scope["scheme"],
-        }
-    )
-    if route is not None:
-        span.update_name(f"{method} {route}")
-        span.set_attribute("http.route", route)
-    if status >= 500:
-        span.set_status(StatusCode.ERROR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from logue_common.metrics import BoundedLabel
+from logue_agent.bounded_label import BoundedLabel
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _LONG_SECONDS = (*_SECONDS, 120, 300, 600, 3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from logue_agent import metrics
 from logue_agent.model import Completion, ModelFailedError
 from logue_common.events import ChatRequested
-from logue_common.tracing import TRACER, Span, SpanKind, StatusCode, captures_text, exemplar
+from logue_common.tracing import TRACER, Span, SpanKind, StatusCode, exemplar
 
 
 class ModelCall:
@@ -52,7 +53,7 @@ def model_call(request: ChatRequested, completion: Completion, messages: Sequenc
         set_status_on_exception=False,
     ) as span:
         call = ModelCall(model, span)
-        if span.is_recording() and captures_text():
+        if span.is_recording() and _captures_text():
             span.set_attribute("gen_ai.input.messages", (b"[%b]" % b",".join(messages)).decode())
         try:
             yield call
@@ -69,6 +70,10 @@ def model_call(request: ChatRequested, completion: Completion, messages: Sequenc
                 metrics.TOKENS.labels(label, "completion").inc(completion.usage.completion_tokens)
             if span.is_recording():
                 _describe(span, completion)
+
+
+def _captures_text() -> bool:
+    return os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() == "true"
 
 
 def _describe(span: Span, completion: Completion) -> None:

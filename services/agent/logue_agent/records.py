@@ -19,7 +19,6 @@ from logue_common.events import (
     decode,
     legible_ids,
 )
-from logue_common.tracing import header_of
 
 
 def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
@@ -28,7 +27,8 @@ def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
     match record.topic:
         case topics.CHAT_REQUESTED:
             request = decode(ChatRequested, record.value)
-            return partition.requested(record.offset, request, traceparent=header_of(record.headers))
+            cause = next((value for name, value in record.headers if name == "traceparent"), None)
+            return partition.requested(record.offset, request, traceparent=cause)
         case topics.CHAT_CANCELS:
             return partition.cancel_requested(record.offset, decode(ChatCancelRequested, record.value), now)
         case topics.CHAT_PROGRESSED:

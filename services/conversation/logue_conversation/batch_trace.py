@@ -14,7 +14,7 @@ from typing import NamedTuple
 from opentelemetry import trace
 from opentelemetry.trace import Link
 
-from logue_common.tracing import TRACER, Span, SpanKind, messaging, parent_of
+from logue_common.tracing import TRACER, Span, SpanKind, cause_of, messaging, parent_of
 from logue_conversation.projection import Logged
 
 
@@ -32,7 +32,7 @@ def batch_span(group: str, records: int, traced: Sequence[Traced]) -> Iterator[N
         yield
         return
     began = time.time_ns()
-    links = [Link(_cause(each)) for each in traced]
+    links = [Link(cause_of(each.traceparent)) for each in traced]
     attributes: dict[str, str | int] = {
         "messaging.batch.message_count": records,
         "messaging.consumer.group.name": group,
@@ -67,7 +67,3 @@ def _record(each: Traced, batch: Span, records: int, began: int, ended: int) -> 
     )
     write.end(ended)
     process.end(ended)
-
-
-def _cause(each: Traced) -> trace.SpanContext:
-    return trace.get_current_span(parent_of(each.traceparent)).get_span_context()

@@ -11,7 +11,7 @@ from logue_common.dead_letters import Record
 from logue_common.errors import UnreadableRecordError
 from logue_common.events import AttemptStarted, ChatReplied, ChatRequested, decode
 from logue_common.topics import CHAT_PROGRESSED, CHAT_REPLIED, CHAT_REQUESTED
-from logue_common.tracing import is_sampled
+from logue_common.tracing import cause_of
 from logue_conversation.batch_trace import Traced
 from logue_conversation.projection import Logged, TurnEvent
 
@@ -88,5 +88,5 @@ def _decode(record: Record, decoded: Decoded) -> None:
     decoded.batch.events.append(logged)
     decoded.timestamps.append(record.timestamp)
     header = headers.get("traceparent")
-    if header is not None and is_sampled(header):
+    if header is not None and cause_of(header).trace_flags.sampled:
         decoded.traced.append(Traced(logged, header))

@@ -7,6 +7,7 @@ import time
 import structlog
 from fastapi import FastAPI
 from opentelemetry import trace
+from opentelemetry.context import Context
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logue_common.errors import ProblemError
 from logue_common.ids import new_id
-from logue_common.tracing import Span, describe_request, is_tracing, request_span
+from logue_common.tracing import TRACER, Span, SpanKind, StatusCode, is_tracing, parent_of
 from logue_gateway import metrics
 from logue_gateway.auth import Principal
 from logue_gateway.authenticator import Authenticator
@@ -63,13 +64,13 @@ class Correlation:
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 metrics.REQUESTS.labels(method, route, str(message["status"])).inc()
                 if span.is_recording():
-                    describe_request(span, scope, message["status"])
+                    _describe(span, scope, method=method, route=route, status=message["status"])
                     span.set_attribute("logue.turn.id", found)
             await send(message)
 
         try:
             if is_tracing() and _is_guarded(scope["path"]):
-                with request_span(scope) as span:
+                with TRACER.start_as_current_span("HTTP", _caller(scope), SpanKind.SERVER) as span:
                     await self._app(scope, receive, send_correlated)
             else:
                 await self._app(scope, receive, send_correlated)
@@ -78,6 +79,27 @@ class Correlation:
             if not started:
                 response = on_unexpected(Request(scope))
                 await response(scope, receive, send_correlated)
+
+
+def _caller(scope: Scope) -> Context | None:
+    """Whose trace the request belongs to."""
+    return next((parent_of(value) for name, value in scope["headers"] if name == b"traceparent"), None)
+
+
+def _describe(span: Span, scope: Scope, *, method: str, route: str, status: int) -> None:
+    """What is known once the answer begins (semantic conventions for HTTP servers)."""
+    span.update_name(f"{method} {route}")
+    span.set_attributes(
+        {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+            "url.path": scope["path"],
+            "url.scheme": scope["scheme"],
+        }
+    )
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
 
 
 class Guard:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.integration.telemetry.collector import Collector, collector
 
+from logue_devstack.server import free_ports
 from logue_devstack.stack import Stack
 
 
@@ -17,9 +18,19 @@ def traces() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[Stack]:
+def metrics_ports() -> dict[str, int]:
+    """A port of its own for the metrics of each service."""
+    services = ("gateway", "agent", "conversation")
+    return dict(zip(services, free_ports(len(services)), strict=True))
+
+
+@pytest.fixture(scope="session")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, traces: Collector, metrics_ports: dict[str, int]
+) -> Iterator[Stack]:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": traces.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    ports = {service: {"LOGUE_METRICS_PORT": str(port)} for service, port in metrics_ports.items()}
     with Stack(
-        tmp_path_factory.mktemp("telemetry"), fast_postgres=True, environment=environment, gateways=1, agents=1
+        tmp_path_factory.mktemp("telemetry"), fast_postgres=True, environment=environment, service_environment=ports
     ) as running:
         yield running

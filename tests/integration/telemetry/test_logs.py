@@ -30,6 +30,11 @@ def test_a_turn_is_told_by_every_service_in_order(stack: Stack) -> None:
     assert [step for step in found if step != "reply_given"] == [step for step in steps if step != "reply_given"]
     assert {line.split()[3] for line in lines} == {"gateway-0", "agent-0", "conversation"}
     assert "no log shows" not in told()
+    # The same lines from elsewhere, as kubectl prints them: without names of processes, but with those of services.
+    logs = b"".join(file.read_bytes() for file in (stack.data_dir / "logs").glob("*.log"))
+    piped = CliRunner().invoke(app, ["logs", "--turn", answer["turn_id"], "--stdin"], input=logs).stdout.splitlines()
+    assert [line.split()[4] for line in piped] == [line.split()[4] for line in lines]
+    assert {line.split()[3] for line in piped} == {"gateway", "agent", "conversation"}
 
 
 def test_a_turn_that_nobody_knows_is_said_to_be_unknown(stack: Stack) -> None:

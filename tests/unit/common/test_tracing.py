@@ -6,14 +6,14 @@ import pytest
 from opentelemetry import trace
 
 from logue_common.errors import StartupError
+from logue_common.trace_export import provider
 from logue_common.tracing import (
     SpanKind,
+    cause_of,
     child_span,
     configure_tracing,
     exemplar,
     exemplar_of,
-    header_of,
-    is_sampled,
     is_tracing,
     parent_of,
     traceparent,
@@ -55,14 +55,27 @@ def test_only_recorded_traces_are_linked_to() -> None:
     assert exemplar_of(_SAMPLED) == {"trace_id": _TRACE}
     assert exemplar_of(_UNSAMPLED) is None
     assert exemplar_of(None) is None
-    assert (is_sampled(_SAMPLED), is_sampled(_UNSAMPLED), is_sampled(None)) == (True, False, False)
-    assert is_sampled(_SAMPLED[:-2] + b"03"), "random, and sampled"
-    assert not is_sampled(b"no header")
+    assert cause_of(_SAMPLED[:-2] + b"03").trace_flags.sampled, "random, and sampled"
 
 
-def test_the_header_is_found_among_others() -> None:
-    assert header_of([("ce_id", b"1"), ("traceparent", _SAMPLED)]) == _SAMPLED
-    assert header_of([("ce_id", b"1")]) is None
+@pytest.mark.parametrize("header", [None, b"no header"])
+def test_without_a_usable_header_there_is_no_cause_whatever_is_current(header: bytes | None) -> None:
+    with trace.use_span(trace.NonRecordingSpan(cause_of(_SAMPLED))):
+        assert not cause_of(header).is_valid
+        assert exemplar() == {"trace_id": _TRACE}
+
+
+def test_a_tenth_is_recorded_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
+    assert _sampler_of_a_service() == "ParentBased{root:TraceIdRatioBased{0.1}"
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    assert _sampler_of_a_service() == "AlwaysOffSampler"
+
+
+def _sampler_of_a_service() -> str:
+    made = provider("gateway")
+    made.shutdown()
+    return made.sampler.get_description().split(",")[0]
 
 
 def test_what_goes_on_by_itself_makes_no_trace() -> None:

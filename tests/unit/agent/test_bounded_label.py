@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from logue_common.metrics import BoundedLabel
+from logue_agent.bounded_label import BoundedLabel
 
 
 def test_a_value_is_shown_once_it_proved_right() -> None:
