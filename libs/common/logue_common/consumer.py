@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -22,6 +23,8 @@ _log = structlog.get_logger(__name__)
 #: Leaving a group that is being rebalanced may never be answered.
 _STOP_SECONDS = 5.0
 _STOP_CHECK_SECONDS = 0.25
+#: How long each step may take when that did not work.
+_GIVE_UP_SECONDS = 1.0
 
 #: An empty answer that took less was not waited for: aiokafka would ask again at once, 7,000 times a second.
 _QUICK_SECONDS = 0.005
@@ -105,7 +108,7 @@ def show_lag(consumer: AIOKafkaConsumer | None, positions: Mapping[TopicPartitio
 
 
 class CommitWatch:
-    """Notices a member that its group has lost; aiokafka has been seen to wait for a coordinator for ever."""
+    """Notices a member that its group has lost, or whose client waits for something that does not come."""
 
     def __init__(self) -> None:
         self._committed_at = time.monotonic()
@@ -131,7 +134,7 @@ class CommitWatch:
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop `consumer`, whatever becomes of it, in a few seconds.
+    """Stop `consumer`, whatever becomes of it, in a few seconds, and leave nothing of it behind.
 
     aiokafka's `stop` may wait for ever: when partitions were just assigned, its cancellation of the fetch loop meets
     the cancellation of the old fetches, which swallow it. So the loop is cancelled until it ends. And a group that is
@@ -151,5 +154,28 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     if not stopping.done():
         stopping.cancel()
         _log.warning("consumer_not_stopped")
+        await _give_up(consumer)
     elif not stopping.cancelled() and stopping.exception() is not None:
         _log.warning("consumer_not_stopped", cause=type(stopping.exception()).__name__)
+
+
+async def _give_up(consumer: AIOKafkaConsumer) -> None:
+    """Leave nothing behind of a consumer that cannot be stopped; its heartbeats would go on for ever."""
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001
+    names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+    tasks = {task for name in names if (task := getattr(coordinator, name, None)) is not None}
+    if fetcher is not None:
+        tasks |= {fetcher._fetch_task, *fetcher._pending_tasks}  # noqa: SLF001
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_GIVE_UP_SECONDS)
+    if hasattr(coordinator, "_maybe_leave_group"):
+        await _briefly(coordinator._maybe_leave_group())  # noqa: SLF001
+    await _briefly(consumer._client.close())  # noqa: SLF001
+
+
+async def _briefly(step: Coroutine[Any, Any, object]) -> None:
+    with contextlib.suppress(TimeoutError, KafkaError, OSError):
+        async with asyncio.timeout(_GIVE_UP_SECONDS):
+            await step

@@ -18,6 +18,7 @@ import uvicorn
 from logue_common import metrics
 from logue_common.http_server import BoundedHttp
 from logue_common.logs import configure_logging
+from logue_common.lost_connections import notice_lost_connections
 from logue_common.tracing import configure_tracing
 
 #: Backstop for connections that do not end by themselves on shutdown.
@@ -67,6 +68,7 @@ def _spare_what_stays() -> None:
 
 def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
     """How every service is served."""
+    notice_lost_connections()
     return uvicorn.Config(
         app,
         host=host,

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from logue_devstack.apache_kafka import ApacheKafka
@@ -70,6 +71,28 @@ def test_broker_comes_back_after_a_kill(kind: str, tmp_path: Path, request: pyte
         broker.start()
         assert broker.is_ready()
     assert not port_answers(port)
+
+
+async def test_no_producer_gets_the_id_of_another_after_a_kill_of_the_stand_in(tmp_path: Path) -> None:
+    """It forgets whom it gave ids; a second producer of one id would have records dropped as repetitions."""
+
+    async def new_producer() -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, enable_idempotence=True)
+        await producer.start()
+        return producer
+
+    with NoidaBroker(tmp_path, free_ports(1)[0]) as broker:
+        producers = [await new_producer() for _ in range(2)]
+        try:
+            for _ in range(2):
+                await asyncio.to_thread(broker.kill)
+                await asyncio.to_thread(broker.start)
+                producers.append(await new_producer())
+            ids = [producer._txn_manager.producer_id for producer in producers]
+            assert len(set(ids)) == len(ids), ids
+        finally:
+            for producer in producers:
+                await producer.stop()
 
 
 def test_paused_server_does_not_answer_until_it_is_resumed(tmp_path: Path) -> None:

@@ -143,3 +143,31 @@ async def test_a_member_that_the_broker_does_not_know_joins_anew(apache_bootstra
             await asyncio.sleep(0.2)
     finally:
         await stop_consumer(consumer)
+
+
+async def test_a_consumer_that_cannot_be_stopped_leaves_nothing_behind(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when aiokafka's client waits for metadata that nobody fetches: its coordinator never comes to an end."""
+    monkeypatch.setattr("logue_common.consumer._STOP_SECONDS", 0.5)
+    topic = await create_topic(broker)
+    options = {"bootstrap_servers": broker, "group_id": f"group-{topic}", "enable_auto_commit": False}
+    before = asyncio.all_tasks()
+    consumer = AIOKafkaConsumer(topic, **options)
+    await consumer.start()
+    await consumer.getmany(timeout_ms=500)
+    assert consumer.assignment()
+    consumer._client._sync_task.cancel()
+    consumer._client.force_metadata_update()
+    consumer._coordinator.request_rejoin()
+    await asyncio.sleep(0.5)
+    await asyncio.wait_for(stop_consumer(consumer), 5)
+    assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+    another = AIOKafkaConsumer(topic, **options)
+    await another.start()
+    try:
+        async with asyncio.timeout(5):  # less than a session: the group does not wait for the first one
+            while not another.assignment():
+                await another.getmany(timeout_ms=50)
+    finally:
+        await stop_consumer(another)
