@@ -95,6 +95,8 @@ class AttemptStarted(Event):
     turn_id: Id
     attempt: int = Field(ge=1)
     started_at: datetime
+    #: Said once more when the owner leaves its group: it finishes this attempt until then, and the next owner waits.
+    finishes_by: datetime | None = None
 
 
 class Usage(_Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import datetime
 
 import structlog
 
@@ -43,6 +44,8 @@ class Lanes:
                     if not self._draining:
                         self._start(turn, self._runner.run(turn))
                 case Decide(turn, cause):
+                    if turn.taken_over:
+                        await FrameWriter(self._frames, turn).reset("The answer that another agent had begun ends here.")
                     outcome = outcome_of(
                         turn, Progress(), "cancelled" if cause is None else "failed", self._clock(), error=cause
                     )
@@ -86,6 +89,16 @@ class Lanes:
     def drain(self) -> None:
         """Start no turn any more; what runs goes on."""
         self._draining = True
+
+    async def hand_over(self, finishes_by: datetime) -> bool:
+        """Tell the next owners that what runs here goes on. False when the log did not take that."""
+        running = [turn for turn in self._tasks if turn.state is TurnState.RUNNING]
+        told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in running))
+        return all(told)
+
+    def abandon_all(self) -> None:
+        """Let go of everything."""
+        self.abandon(list(self._tasks))
 
     def _start(self, turn: Turn, work: Coroutine[None, None, None]) -> None:
         self._stop(turn)

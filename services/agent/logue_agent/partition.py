@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Run, Stop
 from logue_agent.prefix import FinishedPrefix, Positions
@@ -26,6 +27,8 @@ MAX_WAITING = 16
 MAX_DECIDED = 4_000
 #: Of the latest keyed ones the outcome is kept too; for the others the store is asked.
 MAX_OUTCOME_CHARACTERS = 2_000_000
+#: A turn that its former owner finishes is waited for no longer than this, whatever the clocks say.
+MAX_HOLD_SECONDS = 60.0
 #: An outcome beside its text, as measured.
 _OUTCOME_OVERHEAD = 4_000
 
@@ -83,14 +86,15 @@ class OwnedPartition:
             self.prefix.finish(offset)
             self._remember(request, outcome)
             return [End(request, outcome, again=True)]
-        prior = max((event.attempt for event in seen if isinstance(event, AttemptStarted)), default=0)
+        last = max((event for event in seen if isinstance(event, AttemptStarted)), key=_recency, default=None)
         turn = Turn(
             request,
             self.number,
             offset,
-            self._next_attempt(prior),
+            self._next_attempt(0 if last is None else last.attempt),
             traceparent=traceparent,
-            taken_over=prior > 0,
+            finishes_by=None if last is None else last.finishes_by,
+            taken_over=last is not None,
         )
         turn.cancel_requested = any(isinstance(event, ChatCancelRequested) for event in seen)
         return self._arrive(turn, refusal)
@@ -168,6 +172,17 @@ class OwnedPartition:
             turn for turn in self.turns.values() if turn.proposed is not None and turn.proposed_at < proposed_before
         ]
 
+    def overdue(self, now: datetime, at: float) -> list[Action]:
+        """Begin the turns that their former owners should have finished by `now`. `at`: in monotonic seconds."""
+        actions: list[Action] = []
+        for turn in self.turns.values():
+            if turn.finishes_by is not None and turn.state is TurnState.WAITING:
+                turn.held_since = at if turn.held_since is None else turn.held_since
+                if now >= turn.finishes_by or at >= turn.held_since + MAX_HOLD_SECONDS:
+                    turn.finishes_by = None
+                    actions += self._start_head(turn.conversation_id)
+        return actions
+
     def caught_up(self, at: float) -> None:
         """chat.requested was read to its end at this time (monotonic seconds)."""
         self._unmatched.expire(at)
@@ -199,7 +214,7 @@ class OwnedPartition:
 
     def _start_head(self, conversation_id: str) -> list[Action]:
         lane = self._lanes.get(conversation_id)
-        if not lane or lane[0].state is not TurnState.WAITING:
+        if not lane or lane[0].state is not TurnState.WAITING or lane[0].finishes_by is not None:
             return []
         lane[0].state = TurnState.RUNNING
         return [Run(lane[0])]
@@ -292,6 +307,10 @@ def _refusal(request: ChatRequested, lane: deque[Turn]) -> Problem | None:
 
 def _is_about(event: AttemptStarted | ChatCancelRequested | ChatReplied, request: ChatRequested) -> bool:
     return event.user_id == request.user_id and event.conversation_id == request.conversation_id
+
+
+def _recency(event: AttemptStarted) -> tuple[int, bool]:
+    return event.attempt, event.finishes_by is not None
 
 
 def _identity(request: ChatRequested) -> tuple[str, str, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from opentelemetry import trace
@@ -119,6 +119,18 @@ class Runner:
         with TRACER.start_as_current_span(f"send {CHAT_REPLIED}", parent, SpanKind.PRODUCER, attributes):
             while not await self._publish(CHAT_REPLIED, outcome):
                 await asyncio.sleep(_RESEND_SECONDS)
+
+    async def goes_on(self, turn: Turn, finishes_by: datetime) -> bool:
+        """Tell the next owner of the partition that this attempt is finished here. False: the log did not take that."""
+        event = AttemptStarted(
+            turn_id=turn.turn_id,
+            user_id=turn.request.user_id,
+            conversation_id=turn.conversation_id,
+            attempt=turn.attempt,
+            started_at=self._clock(),
+            finishes_by=finishes_by,
+        )
+        return await self._publish(CHAT_PROGRESSED, event)
 
     async def checkpoint_forever(self) -> None:
         """Emit the checkpoints of all streaming turns when they are due."""

@@ -11,12 +11,14 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import NoReturn
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import ConsumerRecord
 
 from logue_agent import metrics
@@ -47,6 +49,10 @@ _HEARTBEAT_MS = 500
 _ANSWER_MS = 4_000
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
+#: Between a drain's end here and the start of another attempt elsewhere.
+_HAND_OVER_MARGIN_SECONDS = 2.0
+#: Of a group, in DescribeGroups (Kafka protocol guide).
+_MEMBERS = 5
 #: Fetched and undecided turns, as a multiple of the concurrency, at which fetching requests pauses and goes on.
 _PAUSE_AT, _RESUME_AT = 4, 2
 
@@ -75,6 +81,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         #: Whether that ever happened.
         self.has_reread = False
         self._draining = False
+        #: What runs here goes on without the partitions: their next owners wait for it.
+        self._handed_over = False
         self._stopping = False
 
     @property
@@ -119,15 +127,42 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def stop(self) -> None:
-        """Take no more requests, let running turns finish for a while, commit, and leave the group."""
+        """Take no more requests, let running turns finish for a while, commit, and leave the group.
+
+        With others in the group it leaves first, so that they answer what comes meanwhile. The last one stays until its
+        turns are over, so that their ends are told.
+        """
         self._draining = True
         self._pause_requests(self._owned)
         self._lanes.drain()
         deadline = time.monotonic() + self._settings.agent_drain_seconds
-        while time.monotonic() < deadline and self._has_work():
+        self._handed_over = await self._hand_over()
+        while not self._handed_over and time.monotonic() < deadline and self._has_work():
             await asyncio.sleep(_POLL_MS / 1000)
         await self._commit()
         self._stopping = True
+        while time.monotonic() < deadline and self._lanes.is_busy:
+            await asyncio.sleep(_POLL_MS / 1000)
+        self._lanes.abandon_all()
+
+    async def _hand_over(self) -> bool:
+        """True when others will take the partitions, and wait for what runs here."""
+        seconds = self._settings.agent_drain_seconds
+        if not seconds or not self._owned or self._restoring or not await self._has_company():
+            return False
+        return await self._lanes.hand_over(utc_now() + timedelta(seconds=seconds + _HAND_OVER_MARGIN_SECONDS))
+
+    async def _has_company(self) -> bool:
+        """True when the group has other members."""
+        if self._consumer is None:
+            return False
+        coordinator = self._consumer._coordinator  # noqa: SLF001 (no public way)
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_SECONDS):
+                answer = await coordinator._send_req(DescribeGroupsRequest([self._settings.agent_group]))  # noqa: SLF001
+        except (KafkaError, TimeoutError):
+            return False
+        return len(answer.groups[0][_MEMBERS]) > 1
 
     def _has_work(self) -> bool:
         """True while a turn is at work, or the outcome that it wrote has not come back from the log."""
@@ -212,7 +247,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         for number in numbers:
             partition = self._owned.pop(number)
             self._latest_attempt = max(self._latest_attempt, *(turn.attempt for turn in partition.turns.values()), 0)
-            self._lanes.abandon(list(partition.turns.values()))
+            if not self._handed_over:
+                self._lanes.abandon(list(partition.turns.values()))
             self._cache.drop_partition(number)
 
     # --- records -----------------------------------------------------------------------------------------------------
@@ -248,6 +284,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             if time.monotonic() - committed_at > _COMMIT_SECONDS:
                 committed_at = time.monotonic()
                 self._notice_caught_up()
+                await self._begin_overdue()
                 await self._commit()
                 if self._owned:
                     self._watch.require_member()
@@ -335,6 +372,10 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                     partition.caught_up(now)
             for turn in partition.stuck(loop_now - _REPROPOSE_SECONDS):
                 self._lanes.propose_again(turn)
+
+    async def _begin_overdue(self) -> None:
+        for partition in list(self._owned.values()):
+            await self._lanes.perform(partition.overdue(utc_now(), time.monotonic()))
 
     # --- commits -----------------------------------------------------------------------------------------------------
 

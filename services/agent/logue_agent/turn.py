@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 from logue_common.events import ChatReplied, ChatRequested
@@ -28,6 +29,10 @@ class Turn:
     cancel_requested: bool = False
     #: W3C's traceparent of the record: what caused this work.
     traceparent: bytes | None = field(default=None, repr=False)
+    #: While it waits: its former owner finishes it until then.
+    finishes_by: datetime | None = None
+    #: Monotonic time at which this owner first looked at that.
+    held_since: float | None = None
     #: Another attempt at this turn is known to have begun.
     taken_over: bool = False
     #: Frames sent in this attempt so far.

@@ -105,6 +105,57 @@ async def test_an_agent_told_to_stop_finishes_what_runs_and_hands_over_the_rest(
     }
 
 
+async def test_an_agent_that_leaves_others_finishes_what_runs_and_they_answer_at_once(rig: Rig) -> None:
+    mark = new_id()
+    async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="20") as leaving, rig.agent() as staying:
+        await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
+        going_on = [await rig.ask(f"{mark} {n} {{{{tokens=100 gap=0.05}}}}") for n in range(12)]
+        await rig.until(lambda: all(len(rig.frames[request.turn_id]) > 3 for request in going_on))
+        leaving.signal(signal.SIGTERM)
+        await rig.until(lambda: len(staying.subscriber.owned_partitions) == 12, 10)
+        behind = [
+            await rig.ask(f"{mark} behind {n} {{{{context}}}}", conversation_id=request.conversation_id)
+            for n, request in enumerate(going_on)
+        ]
+        began = asyncio.get_running_loop().time()
+        others = [await rig.ask(f"{mark} other {n} {{{{tokens=2}}}}") for n in range(24)]
+        for request in others:
+            assert (await rig.end_of(request)).header.kind == "message.completed"
+        assert asyncio.get_running_loop().time() - began < 3, "nobody waits until the other one is gone"
+        assert not any(frame.header.is_end for request in going_on for frame in rig.frames[request.turn_id])
+        for request in going_on:
+            end = await rig.end_of(request, 20)
+            assert rig.text(request) == end.data["message"]["content"]
+            assert end.data["message"]["content"].endswith("w100")
+        for first, second in zip(going_on, behind, strict=True):
+            assert (await rig.end_of(second)).header.is_end  # the store of this rig does not know the conversation
+            finished = [rig.outcomes[request.turn_id][0].finished_at for request in (first, second)]
+            assert finished == sorted(finished)
+        await asyncio.to_thread(leaving.process.wait, 10)
+    for request in going_on:
+        assert {frame.header.attempt for frame in rig.frames[request.turn_id]} == {
+            rig.frames[request.turn_id][0].header.attempt
+        }
+    assert set(calls_of(await rig.model_calls(), mark).values()) == {1}
+
+
+async def test_a_turn_stopped_while_its_former_owner_finishes_it_ends_at_once(rig: Rig) -> None:
+    async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="20") as leaving:
+        request = await rig.ask("going on {{tokens=100 gap=0.05}}")
+        await rig.until(lambda: len(rig.frames[request.turn_id]) > 3)
+        async with rig.agent() as staying:
+            await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
+            leaving.signal(signal.SIGTERM)
+            await rig.until(lambda: len(staying.subscriber.owned_partitions) == 12, 10)
+            await rig.cancel(request)
+            end = await rig.end_of(request)
+            await asyncio.to_thread(leaving.process.wait, 10)
+    assert end.header.kind == "turn.cancelled"
+    assert rig.outcomes[request.turn_id][0].status == "cancelled"
+    assert rig.outcomes[request.turn_id][0].message is None
+    assert "message.reset" in rig.kinds(request)
+
+
 async def test_turns_that_were_accepted_while_no_agent_ran_are_answered_in_order(rig: Rig) -> None:
     first = rig.request("first {{tokens=2}}")
     await rig.publish(CHAT_REQUESTED, first)

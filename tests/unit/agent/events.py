@@ -59,11 +59,12 @@ def cancelled(request: ChatRequested, **fields: Any) -> ChatCancelRequested:
     return ChatCancelRequested(**(values | fields))
 
 
-def started(request: ChatRequested, attempt: int) -> AttemptStarted:
+def started(request: ChatRequested, attempt: int, finishes_by: datetime | None = None) -> AttemptStarted:
     return AttemptStarted(
         user_id=request.user_id,
         conversation_id=request.conversation_id,
         turn_id=request.turn_id,
         attempt=attempt,
         started_at=NOW,
+        finishes_by=finishes_by,
     )

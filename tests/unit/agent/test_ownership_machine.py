@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.unit.agent.events import cancelled, replied, requested, started
+from tests.unit.agent.events import NOW, cancelled, replied, requested, started
 
 from logue_agent.actions import Action, Decide, End, Run, Stop
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
@@ -143,6 +144,23 @@ class Cluster(RuleBasedStateMachine):
             self.owner.read(topic)
         assert not self.owner.runs, "no lane starts before the restore is complete"
 
+    @rule()
+    def hand_over(self) -> None:
+        """The owner leaves, and says that it finishes what runs."""
+        going_on = {turn.turn_id for turn in self.owner.running}
+        for turn in self.owner.running:
+            self.log[CHAT_PROGRESSED].append(started(turn.request, turn.attempt, NOW + timedelta(seconds=20)))
+        self.take_over()
+        self.owner.read(CHAT_REQUESTED)
+        decided = {event.turn_id for event in self.log[CHAT_REPLIED]}
+        assert not going_on & set(self.owner.runs), "what goes on elsewhere is not begun here"
+        assert going_on - decided <= set(self.owner.partition.turns)
+
+    @rule()
+    def time_passes(self) -> None:
+        """Longer than anyone said to need."""
+        self.owner.act(self.owner.partition.overdue(NOW + timedelta(seconds=30), 0.0))
+
     @precondition(lambda self: any(zombie.running for zombie in self.zombies))
     @rule(data=st.data())
     def a_paused_owner_wakes_and_answers(self, data: Any) -> None:
@@ -184,6 +202,7 @@ class Cluster(RuleBasedStateMachine):
         for _ in range(10 * (self.count + 1)):
             for topic in (CHAT_REQUESTED, *SIDE_TOPICS):
                 self.owner.read(topic)
+            self.time_passes()
             while self.owner.running:
                 self.owner.propose(self.owner.running.pop(0), "completed")
             while self.owner.deciding:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
-from tests.unit.agent.events import cancelled, conversation, replied, requested, started
+from tests.unit.agent.events import NOW, cancelled, conversation, replied, requested, started
 
 from logue_agent import partition
 from logue_agent.actions import Abandon, Attach, Decide, End, Queued, Refuse, Run, Stop
-from logue_agent.partition import MAX_WAITING, OwnedPartition
+from logue_agent.partition import MAX_HOLD_SECONDS, MAX_WAITING, OwnedPartition
 from logue_agent.turn import TurnState
 from logue_agent.unmatched import GRACE_SECONDS
 from logue_common.events import ChatReplied, ChatRequested, ReplyTo
@@ -29,8 +30,10 @@ class Owner:
             self.partition.positions[CHAT_CANCELS], cancelled(request, **fields), 0.0
         )
 
-    def start(self, request: ChatRequested, attempt: int) -> list[Any]:
-        return self.partition.attempt_started(self.partition.positions[CHAT_PROGRESSED], started(request, attempt), 0.0)
+    def start(self, request: ChatRequested, attempt: int, finishes_by: datetime | None = None) -> list[Any]:
+        return self.partition.attempt_started(
+            self.partition.positions[CHAT_PROGRESSED], started(request, attempt, finishes_by), 0.0
+        )
 
     def reply(self, outcome: ChatReplied) -> list[Any]:
         return self.partition.replied(self.partition.positions[CHAT_REPLIED], outcome, 0.0)
@@ -227,6 +230,60 @@ def test_a_later_attempt_in_the_log_restarts_a_turn_that_came_back() -> None:
     actions = owner.start(request, attempt=6)
     assert [type(action) for action in actions] == [Abandon, Run]
     assert run.turn.attempt == 7
+
+
+def _handed_over(seconds: float = 20.0) -> tuple[Owner, ChatRequested]:
+    """A new owner, of a turn that the former one finishes."""
+    owner, request = Owner(generation=2), requested("1")
+    owner.start(request, attempt=1)
+    owner.start(request, attempt=1, finishes_by=NOW + timedelta(seconds=seconds))
+    assert owner.request(request) == []
+    return owner, request
+
+
+def test_a_turn_that_its_former_owner_finishes_is_waited_for_and_the_next_one_follows() -> None:
+    owner, request = _handed_over()
+    [queued] = owner.request(requested("2"))
+    assert isinstance(queued, Queued)
+    assert isinstance(owner.request(requested("3", "b"))[0], Run), "others do not wait"
+    assert owner.partition.overdue(NOW, 0.0) == []
+    end, run = owner.reply(replied(request))
+    assert isinstance(end, End)
+    assert isinstance(run, Run)
+
+
+def test_a_turn_that_its_former_owner_did_not_finish_in_time_begins_anew() -> None:
+    owner, request = _handed_over(seconds=20)
+    assert owner.partition.overdue(NOW + timedelta(seconds=19), 0.0) == []
+    [run] = owner.partition.overdue(NOW + timedelta(seconds=20), 20.0)
+    assert run.turn.turn_id == request.turn_id
+    assert run.turn.taken_over
+    assert run.turn.attempt == 2
+    assert owner.partition.overdue(NOW + timedelta(seconds=21), 21.0) == []
+
+
+def test_a_turn_that_its_former_owner_finishes_is_not_waited_for_longer_when_clocks_differ() -> None:
+    owner, _ = _handed_over(seconds=86_400)
+    assert owner.partition.overdue(NOW, 5.0) == []
+    assert owner.partition.overdue(NOW, 5.0 + MAX_HOLD_SECONDS - 1) == []
+    [run] = owner.partition.overdue(NOW, 5.0 + MAX_HOLD_SECONDS)
+    assert isinstance(run, Run)
+
+
+def test_a_turn_that_its_former_owner_finishes_can_be_stopped() -> None:
+    owner, request = _handed_over()
+    [decide] = owner.cancel(request)
+    assert isinstance(decide, Decide)
+    assert decide.turn.taken_over, "so that what was shown of it is taken back"
+    assert owner.partition.overdue(NOW + timedelta(days=1), 1e6) == []
+
+
+def test_nobody_waits_for_an_owner_after_whom_another_began() -> None:
+    owner, request = Owner(generation=3), requested("1")
+    owner.start(request, attempt=1, finishes_by=NOW + timedelta(seconds=20))
+    owner.start(request, attempt=2)
+    [run] = owner.request(request)
+    assert isinstance(run, Run)
 
 
 def test_commits_stop_at_the_first_unfinished_request() -> None:
