@@ -15,6 +15,10 @@ import structlog
 
 from logue_common.tracing import exemplar
 
+#: Between two lines of a library that say the same.
+_SELDOM_SECONDS = 5.0
+_MAX_REMEMBERED = 1000
+
 
 def configure_logging(service: str, level: str = "INFO") -> None:
     """One call at process start. Standard-library loggers (aiokafka, uvicorn) are rendered the same way."""
@@ -28,6 +32,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     is_terminal = sys.stderr.isatty()
     text: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if is_terminal else _json_text
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -49,6 +54,32 @@ def configure_logging(service: str, level: str = "INFO") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+class _Seldom(logging.Filter):
+    """Of what libraries say again and again, one line in a while, with how many were left out before it.
+
+    While a broker is away, each of a service's Kafka clients would say so ten times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: By logger, level and text: when it was let through, and how often it was not since then.
+        self._said: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Part of the standard library's interface."""
+        key = record.name, record.levelno, record.getMessage()
+        at, left_out = self._said.get(key, (float("-inf"), 0))
+        if record.created < at + _SELDOM_SECONDS:
+            self._said[key] = at, left_out + 1
+            return False
+        if len(self._said) >= _MAX_REMEMBERED:
+            self._said.clear()
+        self._said[key] = record.created, 0
+        if left_out:
+            record.msg, record.args = f"{key[2]} ({left_out} more like this before)", None
+        return True
 
 
 def _json(_: Any, __: str, event: structlog.typing.EventDict) -> bytes:

@@ -2,7 +2,7 @@
 
 There a write to a transport that was closed raises RuntimeError, where the loop of the standard library says nothing.
 aiokafka 0.14 catches OSError only (github.com/aio-libs/aiokafka/issues/1038). When the task that keeps a client's
-metadata fresh meets it, that task ends, and whatever waits for metadata waits for ever: rebalances, coordinators, sends.
+metadata fresh meets it, that task ends, and what waits for metadata waits for ever: rebalances, coordinators, sends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def notice_lost_connections() -> None:
     AIOKafkaConnection.send = _checked_send
 
 
-def _checked_send(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT001, FBT002 (as aiokafka has it)
+def _checked_send(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
     try:
         return _send(connection, request, expect_response)
     except RuntimeError as error:

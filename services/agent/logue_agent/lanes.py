@@ -45,7 +45,9 @@ class Lanes:
                         self._start(turn, self._runner.run(turn))
                 case Decide(turn, cause):
                     if turn.taken_over:
-                        await FrameWriter(self._frames, turn).reset("The answer that another agent had begun ends here.")
+                        await FrameWriter(self._frames, turn).reset(
+                            "The answer that another agent had begun ends here."
+                        )
                     outcome = outcome_of(
                         turn, Progress(), "cancelled" if cause is None else "failed", self._clock(), error=cause
                     )
@@ -92,13 +94,17 @@ class Lanes:
 
     async def hand_over(self, finishes_by: datetime) -> bool:
         """Tell the next owners that what runs here goes on. False when the log did not take that."""
-        running = [turn for turn in self._tasks if turn.state is TurnState.RUNNING]
-        told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in running))
+        told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in self._running()))
         return all(told)
 
-    def abandon_all(self) -> None:
-        """Let go of everything."""
+    async def give_up(self) -> None:
+        """Let go of what still runs here, and tell the next owners that they need not wait any more."""
+        running = self._running()
         self.abandon(list(self._tasks))
+        await asyncio.gather(*(self._runner.goes_on(turn, self._clock()) for turn in running))
+
+    def _running(self) -> list[Turn]:
+        return [turn for turn in self._tasks if turn.state is TurnState.RUNNING]
 
     def _start(self, turn: Turn, work: Coroutine[None, None, None]) -> None:
         self._stop(turn)

@@ -56,8 +56,8 @@ class OwnedPartition:
         self.turns: dict[str, Turn] = {}
         #: A record came at an offset that was read before: the log lost its tail and uses its offsets again.
         self.rewound = False
-        #: Side records whose user or conversation is not that of their turn: ignored.
-        self.mismatches = 0
+        #: A side record named another user or conversation than its turn: it was ignored.
+        self.mismatched = False
         self._next_attempt = next_attempt
         self._lanes: dict[str, deque[Turn]] = {}
         self._unmatched = Unmatched()
@@ -86,7 +86,8 @@ class OwnedPartition:
             self.prefix.finish(offset)
             self._remember(request, outcome)
             return [End(request, outcome, again=True)]
-        last = max((event for event in seen if isinstance(event, AttemptStarted)), key=_recency, default=None)
+        attempts = [event for event in seen if isinstance(event, AttemptStarted)]
+        last = max(reversed(attempts), key=_recency, default=None)
         turn = Turn(
             request,
             self.number,
@@ -121,14 +122,17 @@ class OwnedPartition:
         if turn is not None:
             if _is_about(event, turn.request):
                 return self._cancel(turn)
-            self.mismatches += 1
+            self.mismatched = True
             return []
         if event.turn_id not in self._decided:
             self._unmatched.add(event.turn_id, CHAT_CANCELS, offset, event, now)
         return []
 
     def attempt_started(self, offset: int, event: AttemptStarted, now: float) -> list[Action]:
-        """A chat.progressed record. A later attempt than ours on a turn of ours: another owner had it; begin anew."""
+        """A chat.progressed record. A later attempt than ours on a turn of ours: another owner had it; begin anew.
+
+        Of a turn that its former owner finishes: that it will not.
+        """
         if not self._advance(CHAT_PROGRESSED, offset):
             return []
         turn = self.turns.get(event.turn_id)
@@ -136,6 +140,9 @@ class OwnedPartition:
             if event.turn_id not in self._decided:
                 self._unmatched.add(event.turn_id, CHAT_PROGRESSED, offset, event, now)
             return []
+        if turn.finishes_by is not None and event.finishes_by is not None and event.finishes_by < turn.finishes_by:
+            turn.finishes_by = None  # its former owner gave up
+            return self._start_head(turn.conversation_id)
         if event.attempt <= turn.attempt or turn.state is TurnState.DECIDING:
             return []
         if turn.cancel_requested:
@@ -154,7 +161,7 @@ class OwnedPartition:
             self._unmatched.add(outcome.turn_id, CHAT_REPLIED, offset, outcome, now)
             return []
         if not _is_about(outcome, turn.request):
-            self.mismatches += 1
+            self.mismatched = True
             return []
         if turn.request.fingerprint is not None:
             self._unmatched.add(turn.turn_id, CHAT_REPLIED, offset, outcome, now)

@@ -187,6 +187,8 @@ class Runner:
         if entry is not None:
             if entry.user_id != request.user_id:
                 metrics.ISOLATION.inc()
+                place = {"topic": CHAT_REQUESTED, "partition": turn.partition, "offset": turn.offset}
+                _log.error("isolation_mismatch", correlation_id=turn.turn_id, **place)
                 raise ProblemError("conversation_not_found", "There is no such conversation. Start a new one.")
             try:
                 progress.parent_id = entry.parent_of_new(request.parent_id)

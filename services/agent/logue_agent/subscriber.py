@@ -49,7 +49,7 @@ _HEARTBEAT_MS = 500
 _ANSWER_MS = 4_000
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
-#: Between a drain's end here and the start of another attempt elsewhere.
+#: Between a drain's end here and the start of another attempt elsewhere, unless this agent says that it gave up.
 _HAND_OVER_MARGIN_SECONDS = 2.0
 #: Of a group, in DescribeGroups (Kafka protocol guide).
 _MEMBERS = 5
@@ -141,9 +141,10 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             await asyncio.sleep(_POLL_MS / 1000)
         await self._commit()
         self._stopping = True
-        while time.monotonic() < deadline and self._lanes.is_busy:
-            await asyncio.sleep(_POLL_MS / 1000)
-        self._lanes.abandon_all()
+        if self._handed_over:
+            while time.monotonic() < deadline and self._lanes.is_busy:
+                await asyncio.sleep(_POLL_MS / 1000)
+            await self._lanes.give_up()
 
     async def _hand_over(self) -> bool:
         """True when others will take the partitions, and wait for what runs here."""
@@ -309,6 +310,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 except UnreadableRecordError as error:
                     actions = await self._unreadable(partition, record, error)
                 await self._lanes.perform(actions)
+                if partition.mismatched:
+                    partition.mismatched = False
+                    await self._mismatched(record)
                 if partition.rewound:
                     self._read_again(tp.partition)
 
@@ -340,11 +344,16 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         cause = problem("internal_error", "The message could not be read by the system. Send it again.")
         return partition.requested(record.offset, request, refusal=cause)
 
+    async def _mismatched(self, record: ConsumerRecord) -> None:
+        """Bury a record that is not about the user and conversation of the turn that it names."""
+        _log.error("isolation_mismatch", topic=record.topic, partition=record.partition, offset=record.offset)
+        metrics.ISOLATION.inc()
+        metrics.DEAD_LETTERS.labels(record.topic).inc()
+        text = "The record names another user or conversation than its turn has."
+        await self._dead_letters.bury(record, error_class="isolation", text=text)
+
     def _adapt_to_load(self) -> None:
         held = sum(len(partition.turns) for partition in self._owned.values())
-        for partition in self._owned.values():
-            metrics.ISOLATION.inc(partition.mismatches)
-            partition.mismatches = 0
         limit = self._settings.agent_concurrency
         if not self._paused_for_load and held > limit * _PAUSE_AT:
             self._paused_for_load = True

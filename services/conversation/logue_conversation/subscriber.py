@@ -38,7 +38,7 @@ _POLL_MS = 200
 #: A drained partition waits this long at the broker before an empty answer; batches are gathered anyhow.
 _FETCH_WAIT_MS = 250
 #: A batch costs what its ten statements cost, whatever is in it. So batches begin this far apart while records keep
-#: coming. After a pause one gathers for a moment: then the first text of its turns is out, with nothing to compete with.
+#: coming. After a pause one gathers for a moment: then its turns' first text is out, with nothing to compete with.
 _BATCH_SECONDS = 0.1
 _GATHER_SECONDS = 0.03
 #: And this long after its first record when somebody waits for it.

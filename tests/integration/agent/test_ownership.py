@@ -139,17 +139,32 @@ async def test_an_agent_that_leaves_others_finishes_what_runs_and_they_answer_at
     assert set(calls_of(await rig.model_calls(), mark).values()) == {1}
 
 
+async def test_what_a_leaving_agent_could_not_finish_begins_anew_at_once(rig: Rig) -> None:
+    async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="2") as leaving, rig.agent() as staying:
+        await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
+        requests = [await rig.ask(f"long {n} {{{{tokens=80 gap=0.05}}}}") for n in range(12)]
+        await rig.until(lambda: all(len(rig.frames[request.turn_id]) > 3 for request in requests))
+        leaving.signal(signal.SIGTERM)
+        await asyncio.to_thread(leaving.process.wait, 10)
+        resets = lambda: [request for request in requests if "message.reset" in rig.kinds(request)]  # noqa: E731
+        await rig.until(resets, 1.5)  # without waiting for the margin
+        for request in requests:
+            assert (await rig.end_of(request, 20)).data["message"]["content"].endswith("w80")
+    assert 0 < len(resets()) < len(requests)
+
+
 async def test_a_turn_stopped_while_its_former_owner_finishes_it_ends_at_once(rig: Rig) -> None:
-    async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="20") as leaving:
-        request = await rig.ask("going on {{tokens=100 gap=0.05}}")
+    async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="20") as leaving, rig.agent() as staying:
+        await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
+        elsewhere = (new_id() for _ in range(1000))
+        conversation = next(i for i in elsewhere if partition_of(i, 12) not in staying.subscriber.owned_partitions)
+        request = await rig.ask("going on {{tokens=100 gap=0.05}}", conversation_id=conversation, new_conversation=True)
         await rig.until(lambda: len(rig.frames[request.turn_id]) > 3)
-        async with rig.agent() as staying:
-            await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
-            leaving.signal(signal.SIGTERM)
-            await rig.until(lambda: len(staying.subscriber.owned_partitions) == 12, 10)
-            await rig.cancel(request)
-            end = await rig.end_of(request)
-            await asyncio.to_thread(leaving.process.wait, 10)
+        leaving.signal(signal.SIGTERM)
+        await rig.until(lambda: len(staying.subscriber.owned_partitions) == 12, 10)
+        await rig.cancel(request)
+        end = await rig.end_of(request)
+        await asyncio.to_thread(leaving.process.wait, 10)
     assert end.header.kind == "turn.cancelled"
     assert rig.outcomes[request.turn_id][0].status == "cancelled"
     assert rig.outcomes[request.turn_id][0].message is None

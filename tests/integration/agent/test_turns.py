@@ -284,3 +284,22 @@ async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_
     assert headers["original_topic"] == b"chat.requested"
     assert headers["error_class"] == b"unreadable"
     assert records[0].value == b"\x00 not json"
+
+
+async def test_a_stop_by_another_user_goes_to_the_dead_letters_and_stops_nothing(rig: Rig) -> None:
+    consumer = AIOKafkaConsumer(CHAT_DLQ, bootstrap_servers=rig.bootstrap, auto_offset_reset="latest")
+    await consumer.start()
+    try:
+        await consumer.seek_to_end()
+        async with rig.agent():
+            request = await rig.ask("mine {{tokens=20 gap=0.05}}")
+            await rig.until(lambda: len(rig.frames[request.turn_id]) > 1)
+            await rig.cancel(request.model_copy(update={"user_id": "somebody-else"}))
+            assert (await rig.end_of(request)).header.kind == "message.completed"
+        buried = await asyncio.wait_for(consumer.getone(), 5)
+    finally:
+        await stop_consumer(consumer)
+    headers = dict(buried.headers)
+    assert headers["original_topic"] == b"chat.cancels"
+    assert headers["error_class"] == b"isolation"
+    assert orjson.loads(buried.value)["turn_id"] == request.turn_id

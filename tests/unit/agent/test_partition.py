@@ -270,6 +270,22 @@ def test_a_turn_that_its_former_owner_finishes_is_not_waited_for_longer_when_clo
     assert isinstance(run, Run)
 
 
+def test_a_turn_that_its_former_owner_gave_up_begins_anew_at_once() -> None:
+    owner, request = _handed_over(seconds=20)
+    [run] = owner.start(request, attempt=1, finishes_by=NOW + timedelta(seconds=19))
+    assert run.turn.taken_over
+    assert owner.start(request, attempt=1, finishes_by=NOW + timedelta(seconds=18)) == [], "it runs here"
+
+
+def test_the_last_word_of_a_former_owner_counts() -> None:
+    owner, request = Owner(generation=2), requested("1")
+    for seconds in (20, 5):
+        owner.start(request, attempt=1, finishes_by=NOW + timedelta(seconds=seconds))
+    assert owner.request(request) == []
+    [run] = owner.partition.overdue(NOW + timedelta(seconds=6), 0.0)
+    assert isinstance(run, Run)
+
+
 def test_a_turn_that_its_former_owner_finishes_can_be_stopped() -> None:
     owner, request = _handed_over()
     [decide] = owner.cancel(request)

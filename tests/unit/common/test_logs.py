@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from typing import Any
+
+from logue_common.logs import _Seldom
 
 _PROGRAM = """
 import logging
@@ -54,3 +57,19 @@ def test_every_line_is_json_whoever_wrote_it() -> None:
 
 def test_the_level_is_the_least_that_is_written() -> None:
     assert [line["level"] for line in lines("ERROR")] == ["error", "error"]
+
+
+def test_what_a_library_says_again_and_again_is_seldom_told() -> None:
+    seldom, told = _Seldom(), []
+
+    def said(at: float, text: str, *arguments: object) -> None:
+        record = logging.LogRecord("aiokafka", logging.ERROR, "", 0, text, arguments, None)
+        record.created = at
+        if seldom.filter(record):
+            told.append((at, record.getMessage()))
+
+    for tenth in range(100):
+        said(tenth / 10, "no broker %s", "100%")
+        if tenth == 20:
+            said(2.0, "another line")
+    assert told == [(0.0, "no broker 100%"), (2.0, "another line"), (5.0, "no broker 100% (49 more like this before)")]

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 import orjson
+import structlog
 
 from logue_common.frames import ATTACH, FAILED, QUEUED, REFUSED, FrameHeader, sse_data
 from logue_gateway import metrics
 from logue_gateway.streams.endings import Ending
+
+_log = structlog.get_logger(__name__)
 
 
 class FrameRecord(NamedTuple):
@@ -184,6 +187,8 @@ class Registry:
         for waiter in tuple(waiters):
             if waiter.user_id != header.user:
                 self._wrong_user.inc()
+                place = {"partition": record.partition, "offset": record.offset}
+                _log.error("frame_of_another_user", correlation_id=record.turn_id, **place)
                 continue
             if header.request is not None:
                 if header.request == waiter.request_id:
