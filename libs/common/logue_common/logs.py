@@ -69,6 +69,8 @@ class _Seldom(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Part of the standard library's interface."""
+        if record.exc_info:  # the same text may have another cause
+            return True
         key = record.name, record.levelno, record.getMessage()
         at, left_out = self._said.get(key, (float("-inf"), 0))
         if record.created < at + _SELDOM_SECONDS:

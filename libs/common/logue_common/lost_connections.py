@@ -23,6 +23,8 @@ def notice_lost_connections() -> None:
 def _checked_send(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
     try:
         return _send(connection, request, expect_response)
+    except NotImplementedError:  # no version of the request that this broker knows
+        raise
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} lost") from error

@@ -45,7 +45,7 @@ class NoidaBroker(Server):
 
     def launch(self) -> None:
         """Starts the process without waiting for it, but for a second's care after a crash."""
-        if self.child is not None and self.child.returncode() == -signal.SIGKILL:
+        if self.child is not None and self.child.returncode() not in (None, 0, -signal.SIGTERM):
             with NoidaBroker(self.data_dir, *free_ports(1), log=self.log, stopping=self.stopping) as hidden:
                 _spend_producer_ids(hidden.port)
         super().launch()
@@ -67,10 +67,18 @@ class NoidaBroker(Server):
 def _spend_producer_ids(port: int) -> None:
     """InitProducerId v0 (Kafka protocol guide), many times."""
     request = struct.pack(">hhihhi", _INIT_PRODUCER_ID, 0, 1, -1, -1, 0)  # no client id, no transactional id
-    with (
-        socket.create_connection((LOOPBACK, port), timeout=_TIMEOUT_SECONDS) as connection,
-        connection.makefile("rb") as answers,
-    ):
-        for _ in range(_SPENT_IDS):
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            answers.read(int.from_bytes(answers.read(4), "big"))
+    try:
+        with (
+            socket.create_connection((LOOPBACK, port), timeout=_TIMEOUT_SECONDS) as connection,
+            connection.makefile("rb") as answers,
+        ):
+            for _ in range(_SPENT_IDS):
+                connection.sendall(struct.pack(">i", len(request)) + request)
+                answer = answers.read(int.from_bytes(answers.read(4), "big"))
+                _correlation, _throttle, error = struct.unpack_from(">iih", answer)
+                if error:
+                    raise DevstackError(
+                        f"broker gave no producer id (error {error}); run `logue reset` if it stays so."
+                    )
+    except (OSError, struct.error) as error:
+        raise DevstackError(f"broker gave no producer ids: {error or type(error).__name__}.") from error

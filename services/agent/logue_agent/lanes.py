@@ -93,18 +93,26 @@ class Lanes:
         self._draining = True
 
     async def hand_over(self, finishes_by: datetime) -> bool:
-        """Tell the next owners that what runs here goes on. False when the log did not take that."""
-        told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in self._running()))
-        return all(told)
+        """Tell the next owners which turns are finished here, and let go of the others.
+
+        False when the log did not take that; then the next owners wait for none.
+        """
+        going_on = [turn for turn in self._tasks if turn.begun or turn.state is TurnState.DECIDING]
+        told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in going_on))
+        if not all(told):
+            await self._tell_given_up(going_on)
+            return False
+        self.abandon([turn for turn in self._tasks if turn not in going_on])
+        return True
 
     async def give_up(self) -> None:
-        """Let go of what still runs here, and tell the next owners that they need not wait any more."""
-        running = self._running()
-        self.abandon(list(self._tasks))
-        await asyncio.gather(*(self._runner.goes_on(turn, self._clock()) for turn in running))
+        """Let go of what is still at work here, and tell the next owners that they need not wait any more."""
+        turns = list(self._tasks)
+        self.abandon(turns)
+        await self._tell_given_up(turns)
 
-    def _running(self) -> list[Turn]:
-        return [turn for turn in self._tasks if turn.state is TurnState.RUNNING]
+    async def _tell_given_up(self, turns: list[Turn]) -> None:
+        await asyncio.gather(*(self._runner.goes_on(turn, self._clock()) for turn in turns))
 
     def _start(self, turn: Turn, work: Coroutine[None, None, None]) -> None:
         self._stop(turn)

@@ -56,7 +56,7 @@ class OwnedPartition:
         self.turns: dict[str, Turn] = {}
         #: A record came at an offset that was read before: the log lost its tail and uses its offsets again.
         self.rewound = False
-        #: A side record named another user or conversation than its turn: it was ignored.
+        #: A record named another user or conversation than others of its turn or lane: it was ignored, or refused.
         self.mismatched = False
         self._next_attempt = next_attempt
         self._lanes: dict[str, deque[Turn]] = {}
@@ -78,7 +78,9 @@ class OwnedPartition:
         if request.turn_id in self.turns or request.turn_id in self._decided:
             self.prefix.finish(offset)
             return self._known_again(request)
-        seen = [event for event in self._unmatched.of(request.turn_id) if _is_about(event, request)]
+        said = self._unmatched.of(request.turn_id)
+        seen = [event for event in said if _is_about(event, request)]
+        self.mismatched = self.mismatched or len(seen) < len(said)
         if request.fingerprint is None:
             self._unmatched.drop(request.turn_id)
         outcome = next((event for event in seen if isinstance(event, ChatReplied)), None)
@@ -140,13 +142,15 @@ class OwnedPartition:
             if event.turn_id not in self._decided:
                 self._unmatched.add(event.turn_id, CHAT_PROGRESSED, offset, event, now)
             return []
+        if not _is_about(event, turn.request):
+            self.mismatched = True
+            return []
         if turn.finishes_by is not None and event.finishes_by is not None and event.finishes_by < turn.finishes_by:
             turn.finishes_by = None  # its former owner gave up
             return self._start_head(turn.conversation_id)
-        if event.attempt <= turn.attempt or turn.state is TurnState.DECIDING:
+        # One that is being stopped has its outcome on the way, too.
+        if event.attempt <= turn.attempt or turn.state is TurnState.DECIDING or turn.cancel_requested:
             return []
-        if turn.cancel_requested:
-            return []  # it is being stopped; its outcome is on the way
         running = turn.state is TurnState.RUNNING
         turn.attempt, turn.n, turn.taken_over = self._next_attempt(event.attempt), 0, True
         turn.state = TurnState.WAITING
@@ -206,6 +210,7 @@ class OwnedPartition:
         lane = self._lanes.setdefault(request.conversation_id, deque())
         self.turns[turn.turn_id] = turn
         actions: list[Action] = []
+        self.mismatched = self.mismatched or bool(lane and lane[0].request.user_id != request.user_id)
         refusal = refusal or _refusal(request, lane)
         if refusal is not None or turn.cancel_requested or (request.user_id, request.conversation_id) in self._deleted:
             # It never waits: beside the lane, so that its outcome need not wait for the turns before it.
@@ -248,7 +253,7 @@ class OwnedPartition:
             lane.remove(turn)
             self._drop_empty_lane(turn.conversation_id)
             actions += self._start_head(turn.conversation_id)
-            waiting = [other for other in lane if other.state is TurnState.WAITING]
+            waiting = [other for other in lane if other.state is TurnState.WAITING and other.finishes_by is None]
             actions += [Queued(other, self._position(other)) for other in waiting]
         return actions
 

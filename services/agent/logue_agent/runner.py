@@ -215,6 +215,7 @@ class Runner:
     def _begin(self, turn: Turn, progress: Progress) -> None:
         """An attempt has its slot: tell the log, and whoever watches."""
         request, now = turn.request, self._clock()
+        turn.begun = True
         progress.started_at = now
         place = {"user_id": request.user_id, "conversation_id": request.conversation_id}
         self._announce(AttemptStarted(turn_id=turn.turn_id, **place, attempt=turn.attempt, started_at=now))

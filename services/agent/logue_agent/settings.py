@@ -23,7 +23,8 @@ class AgentSettings(KafkaSettings, InternalApiSettings):
     agent_first_token_seconds: float = Field(default=60.0, gt=0)
     agent_idle_seconds: float = Field(default=60.0, gt=0)
     agent_turn_expiry_seconds: float = Field(default=3600.0, gt=0)
-    agent_drain_seconds: float = Field(default=20.0, ge=0)
+    #: The next owner waits for no longer than MAX_HOLD_SECONDS.
+    agent_drain_seconds: float = Field(default=20.0, ge=0, le=50)
     #: How soon the group takes over from a dead agent. Brokers accept no less than 6 s unless told to.
     agent_session_seconds: float = Field(default=SESSION_SECONDS, ge=1)
     openai_base_url: str = Field(default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL")

@@ -42,6 +42,8 @@ _FETCH_WAIT_MS = 50
 _POLL_MS = 200
 _COMMIT_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 2.0
+#: A loop that took so long for a round stood still.
+_FROZEN_SECONDS = 4.0
 _RECONNECT_SECONDS = 1.0
 #: A member learns by heartbeat that the group is rebalanced, and everybody waits for it.
 _HEARTBEAT_MS = 500
@@ -129,15 +131,14 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     async def stop(self) -> None:
         """Take no more requests, let running turns finish for a while, commit, and leave the group.
 
-        With others in the group it leaves first, so that they answer what comes meanwhile. The last one stays until its
-        turns are over, so that their ends are told.
+        With others in the group it leaves first, so that they answer what comes meanwhile. One that knows of no others
+        stays until its turns are over, so that their ends are told.
         """
         self._draining = True
         self._pause_requests(self._owned)
         self._lanes.drain()
         deadline = time.monotonic() + self._settings.agent_drain_seconds
-        self._handed_over = await self._hand_over()
-        while not self._handed_over and time.monotonic() < deadline and self._has_work():
+        while time.monotonic() < deadline and not await self._hand_over() and self._has_work():
             await asyncio.sleep(_POLL_MS / 1000)
         await self._commit()
         self._stopping = True
@@ -148,10 +149,13 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     async def _hand_over(self) -> bool:
         """True when others will take the partitions, and wait for what runs here."""
-        seconds = self._settings.agent_drain_seconds
-        if not seconds or not self._owned or self._restoring or not await self._has_company():
+        if not self._owned or self._restoring or not await self._has_company():
             return False
-        return await self._lanes.hand_over(utc_now() + timedelta(seconds=seconds + _HAND_OVER_MARGIN_SECONDS))
+        # From here on, so that a rebalance meanwhile does not abandon what was promised.
+        self._handed_over = True
+        seconds = self._settings.agent_drain_seconds + _HAND_OVER_MARGIN_SECONDS
+        self._handed_over = await self._lanes.hand_over(utc_now() + timedelta(seconds=seconds))
+        return self._handed_over
 
     async def _has_company(self) -> bool:
         """True when the group has other members."""
@@ -166,9 +170,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         return len(answer.groups[0][_MEMBERS]) > 1
 
     def _has_work(self) -> bool:
-        """True while a turn is at work, or the outcome that it wrote has not come back from the log."""
+        """True while a turn is at work here or at its former owner, or its outcome has not come back from the log."""
         turns = (turn for partition in self._owned.values() for turn in partition.turns.values())
-        return self._lanes.is_busy or any(turn.proposed is not None for turn in turns)
+        return self._lanes.is_busy or any(turn.proposed is not None or turn.finishes_by is not None for turn in turns)
 
     # --- the group ---------------------------------------------------------------------------------------------------
 
@@ -282,10 +286,12 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             await self._take(batches)
             self._progress.set()
             self._adapt_to_load()
-            if time.monotonic() - committed_at > _COMMIT_SECONDS:
+            since = time.monotonic() - committed_at
+            if since > _COMMIT_SECONDS:
                 committed_at = time.monotonic()
                 self._notice_caught_up()
-                await self._begin_overdue()
+                if since < _FROZEN_SECONDS and not self._restoring:  # else the log may have news that were not read
+                    await self._begin_overdue()
                 await self._commit()
                 if self._owned:
                     self._watch.require_member()
@@ -345,11 +351,11 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         return partition.requested(record.offset, request, refusal=cause)
 
     async def _mismatched(self, record: ConsumerRecord) -> None:
-        """Bury a record that is not about the user and conversation of the turn that it names."""
+        """Bury a record that does not fit what is known of its turn or conversation."""
         _log.error("isolation_mismatch", topic=record.topic, partition=record.partition, offset=record.offset)
         metrics.ISOLATION.inc()
         metrics.DEAD_LETTERS.labels(record.topic).inc()
-        text = "The record names another user or conversation than its turn has."
+        text = "The record and another of its turn or lane name different users or conversations."
         await self._dead_letters.bury(record, error_class="isolation", text=text)
 
     def _adapt_to_load(self) -> None:

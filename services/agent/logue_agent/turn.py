@@ -29,6 +29,8 @@ class Turn:
     cancel_requested: bool = False
     #: W3C's traceparent of the record: what caused this work.
     traceparent: bytes | None = field(default=None, repr=False)
+    #: The attempt has its slot: its text may have been shown.
+    begun: bool = False
     #: While it waits: its former owner finishes it until then.
     finishes_by: datetime | None = None
     #: Monotonic time at which this owner first looked at that.

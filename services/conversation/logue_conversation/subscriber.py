@@ -43,6 +43,8 @@ _BATCH_SECONDS = 0.1
 _GATHER_SECONDS = 0.03
 #: And this long after its first record when somebody waits for it.
 _HURRIED_SECONDS = 0.015
+#: To take what has come meanwhile; only a rebalance makes that wait.
+_MORE_SECONDS = 0.05
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -162,8 +164,12 @@ class Subscriber:
         room = self._batch_records - sum(map(len, polled.values()))
         if polled and room > self._batch_records // 2:
             await self._gather()
-            for partition, records in (await consumer.getmany(max_records=room)).items():
-                polled.setdefault(partition, []).extend(records)
+            # What fails here fails again at the next poll; what is in hand is stored first.
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_MORE_SECONDS):
+                    more = await consumer.getmany(max_records=room)
+                for partition, records in more.items():
+                    polled.setdefault(partition, []).extend(records)
         return polled
 
     async def _gather(self) -> None:

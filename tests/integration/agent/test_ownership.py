@@ -145,9 +145,11 @@ async def test_what_a_leaving_agent_could_not_finish_begins_anew_at_once(rig: Ri
         requests = [await rig.ask(f"long {n} {{{{tokens=80 gap=0.05}}}}") for n in range(12)]
         await rig.until(lambda: all(len(rig.frames[request.turn_id]) > 3 for request in requests))
         leaving.signal(signal.SIGTERM)
-        await asyncio.to_thread(leaving.process.wait, 10)
-        resets = lambda: [request for request in requests if "message.reset" in rig.kinds(request)]  # noqa: E731
-        await rig.until(resets, 1.5)  # without waiting for the margin
+
+        def resets() -> list[str]:
+            return [request.turn_id for request in requests if "message.reset" in rig.kinds(request)]
+
+        await rig.until(resets, 3.5)  # its drain, and no margin of two seconds
         for request in requests:
             assert (await rig.end_of(request, 20)).data["message"]["content"].endswith("w80")
     assert 0 < len(resets()) < len(requests)

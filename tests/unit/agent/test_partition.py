@@ -130,6 +130,25 @@ def test_a_cancel_by_another_user_is_ignored() -> None:
     assert owner.cancel(request, user_id="user-2") == []
 
 
+def test_records_that_name_another_user_than_their_turn_are_told_apart() -> None:
+    owner, request = Owner(generation=2), requested("1")
+    owner.request(request)
+    foreign = request.model_copy(update={"user_id": "user-2"})
+    for record in (owner.start, owner.cancel):
+        owner.partition.mismatched = False
+        assert record(foreign, *([9] if record == owner.start else [])) == []
+        assert owner.partition.mismatched
+    owner.partition.mismatched = False
+    assert owner.reply(replied(foreign)) == []
+    assert owner.partition.mismatched
+    early = requested("2")
+    owner.reply(replied(early.model_copy(update={"user_id": "user-2"})))
+    owner.partition.mismatched = False
+    [queued] = owner.request(early)
+    assert isinstance(queued, Queued), "an outcome of another user decides nothing"
+    assert owner.partition.mismatched
+
+
 def test_deleting_a_conversation_cancels_all_its_turns_and_those_to_come() -> None:
     owner = Owner()
     first, second = requested("1"), requested("2")
@@ -268,6 +287,15 @@ def test_a_turn_that_its_former_owner_finishes_is_not_waited_for_longer_when_clo
     assert owner.partition.overdue(NOW, 5.0 + MAX_HOLD_SECONDS - 1) == []
     [run] = owner.partition.overdue(NOW, 5.0 + MAX_HOLD_SECONDS)
     assert isinstance(run, Run)
+
+
+def test_a_turn_that_its_former_owner_finishes_is_not_said_to_wait() -> None:
+    """A frame of a new attempt would take back what the former owner shows."""
+    owner, _ = _handed_over()
+    second = requested("2")
+    owner.request(second)
+    owner.cancel(second)
+    assert [type(action) for action in owner.reply(replied(second, status="cancelled"))] == [Abandon, End]
 
 
 def test_a_turn_that_its_former_owner_gave_up_begins_anew_at_once() -> None:
