@@ -81,4 +81,4 @@ def _spend_producer_ids(port: int) -> None:
                         f"broker gave no producer id (error {error}); run `logue reset` if it stays so."
                     )
     except (OSError, struct.error) as error:
-        raise DevstackError(f"broker gave no producer ids: {error or type(error).__name__}.") from error
+        raise DevstackError(f"broker gave no producer ids ({error!r}).") from error

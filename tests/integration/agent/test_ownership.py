@@ -139,6 +139,27 @@ async def test_an_agent_that_leaves_others_finishes_what_runs_and_they_answer_at
     assert set(calls_of(await rig.model_calls(), mark).values()) == {1}
 
 
+async def test_what_waits_for_a_slot_of_a_leaving_agent_is_not_waited_for(rig: Rig) -> None:
+    async with (
+        agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="20", LOGUE_AGENT_CONCURRENCY="1") as leaving,
+        rig.agent() as staying,
+    ):
+        await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
+        ids = [
+            i for i in (new_id() for _ in range(200)) if partition_of(i, 12) not in staying.subscriber.owned_partitions
+        ]
+        text = "{{tokens=100 gap=0.05}}"
+        begun = await rig.ask(text, conversation_id=ids[0], new_conversation=True)
+        await rig.until(lambda: len(rig.frames[begun.turn_id]) > 3)
+        waiting = await rig.ask("waits {{tokens=2}}", conversation_id=ids[1], new_conversation=True)
+        await asyncio.sleep(0.3)
+        leaving.signal(signal.SIGTERM)
+        assert (await rig.end_of(waiting, 4)).header.kind == "message.completed"
+        assert not any(frame.header.is_end for frame in rig.frames[begun.turn_id])
+        assert (await rig.end_of(begun, 10)).header.kind == "message.completed"
+    assert "message.reset" not in rig.kinds(begun) + rig.kinds(waiting)
+
+
 async def test_what_a_leaving_agent_could_not_finish_begins_anew_at_once(rig: Rig) -> None:
     async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="2") as leaving, rig.agent() as staying:
         await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
