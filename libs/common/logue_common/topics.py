@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -30,6 +31,8 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 _STREAM_SEGMENT_BYTES = 64 * 1024 * 1024
 _DAY_MS = 24 * 3600 * 1000
 _TOPIC_ALREADY_EXISTS = 36
+#: How long a broker may take to learn of new topics.
+_KNOWN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,18 @@ async def ensure_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[s
         for name, code, *_ in response.topic_errors:
             if code not in (0, _TOPIC_ALREADY_EXISTS):
                 raise for_code(code)(name)
+        await _wait_known(admin, [topic.name for topic in missing])
         return [topic.name for topic in missing]
     finally:
         await admin.close()
+
+
+async def _wait_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """The controller says that topics exist before every broker knows them, and a service that starts then ends."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_KNOWN_SECONDS):
+            while any(found["error_code"] for found in await admin.describe_topics(names)):
+                await asyncio.sleep(0.05)
 
 
 def check_co_partitioning(counts: dict[str, int]) -> int:
