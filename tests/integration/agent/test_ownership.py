@@ -163,7 +163,7 @@ async def test_what_waits_for_a_slot_of_a_leaving_agent_is_not_waited_for(rig: R
 async def test_what_a_leaving_agent_could_not_finish_begins_anew_at_once(rig: Rig) -> None:
     async with agent_process(rig, LOGUE_AGENT_DRAIN_SECONDS="2") as leaving, rig.agent() as staying:
         await rig.until(lambda: 0 < len(staying.subscriber.owned_partitions) < 12, 20)
-        requests = [await rig.ask(f"long {n} {{{{tokens=80 gap=0.05}}}}") for n in range(12)]
+        requests = [await rig.ask(f"long {n} {{{{tokens=80 gap=0.05}}}}") for n in range(20)]
         await rig.until(lambda: all(len(rig.frames[request.turn_id]) > 3 for request in requests))
         leaving.signal(signal.SIGTERM)
 
