@@ -93,14 +93,17 @@ async def ensure_topics(kafka: KafkaSettings, settings: TopicSettings) -> list[s
         for name, code, *_ in response.topic_errors:
             if code not in (0, _TOPIC_ALREADY_EXISTS):
                 raise for_code(code)(name)
-        await _wait_known(admin, [topic.name for topic in missing])
+        await wait_known(admin, [topic.name for topic in missing])
         return [topic.name for topic in missing]
     finally:
         await admin.close()
 
 
-async def _wait_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
-    """The controller says that topics exist before every broker knows them, and a service that starts then ends."""
+async def wait_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """Wait, for ten seconds at most, until the broker that answers knows these topics.
+
+    The controller says that they exist before every broker knows them, and a service that starts then ends.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_KNOWN_SECONDS):
             while any(found["error_code"] for found in await admin.describe_topics(names)):

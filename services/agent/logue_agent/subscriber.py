@@ -18,11 +18,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.structs import ConsumerRecord
 
 from logue_agent import metrics
 from logue_agent.actions import Action
+from logue_agent.company import has_company
 from logue_agent.context import ContextCache
 from logue_agent.lanes import Lanes
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
@@ -53,8 +53,6 @@ _ANSWER_MS = 4_000
 _REPROPOSE_SECONDS = 10.0
 #: Between a drain's end here and the start of another attempt elsewhere, unless this agent says that it gave up.
 _HAND_OVER_MARGIN_SECONDS = 2.0
-#: Of a group, in DescribeGroups (Kafka protocol guide).
-_MEMBERS = 5
 #: Fetched and undecided turns, as a multiple of the concurrency, at which fetching requests pauses and goes on.
 _PAUSE_AT, _RESUME_AT = 4, 2
 
@@ -149,25 +147,15 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     async def _hand_over(self) -> bool:
         """True when others will take the partitions, and wait for what runs here."""
-        if not self._owned or self._restoring or not await self._has_company():
+        if self._consumer is None or not self._owned or self._restoring:
+            return False
+        if not await has_company(self._consumer, self._settings.agent_group):
             return False
         # From here on, so that a rebalance meanwhile does not abandon what was promised.
         self._handed_over = True
         seconds = self._settings.agent_drain_seconds + _HAND_OVER_MARGIN_SECONDS
         self._handed_over = await self._lanes.hand_over(utc_now() + timedelta(seconds=seconds))
         return self._handed_over
-
-    async def _has_company(self) -> bool:
-        """True when the group has other members."""
-        if self._consumer is None:
-            return False
-        coordinator = self._consumer._coordinator  # noqa: SLF001 (no public way)
-        try:
-            async with asyncio.timeout(_COMMIT_TIMEOUT_SECONDS):
-                answer = await coordinator._send_req(DescribeGroupsRequest([self._settings.agent_group]))  # noqa: SLF001
-        except (KafkaError, TimeoutError):
-            return False
-        return len(answer.groups[0][_MEMBERS]) > 1
 
     def _has_work(self) -> bool:
         """True while a turn is at work here or at its former owner, or its outcome has not come back from the log."""

@@ -37,14 +37,10 @@ ISOLATION = "isolation"
 _POLL_MS = 200
 #: A drained partition waits this long at the broker before an empty answer; batches are gathered anyhow.
 _FETCH_WAIT_MS = 250
-#: A batch costs what its ten statements cost, whatever is in it. So batches begin this far apart while records keep
-#: coming. After a pause one gathers for a moment: then its turns' first text is out, with nothing to compete with.
+#: A batch costs what its ten statements cost, whatever is in it. So while records keep coming, batches begin this far
+#: apart, and less while somebody waits for one; what comes after a pause is stored at once.
 _BATCH_SECONDS = 0.1
-_GATHER_SECONDS = 0.03
-#: And this long after its first record when somebody waits for it.
-_HURRIED_SECONDS = 0.015
-#: To take what has come meanwhile; only a rebalance makes that wait.
-_MORE_SECONDS = 0.05
+_HURRIED_BATCH_SECONDS = 0.015
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -55,8 +51,6 @@ _STOP_SECONDS = 5.0
 _POSITION_SECONDS = 2.0
 #: Between two assertions of all positions; well below what a reader is willing to wait.
 _ASSERT_SECONDS = 1.0
-
-Polled = dict[TopicPartition, list[Any]]
 
 _log = structlog.get_logger(__name__)
 
@@ -84,9 +78,8 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
         self._in_group = False
         self._assert_at = 0.0
-        #: Loop time at which the last batch began.
+        #: Loop time at which the last batch began, unless it was so large that there may be more.
         self._began = float("-inf")
-        #: Loop time until which somebody waits for every batch.
         self._hurry_until = float("-inf")
         self._watch = CommitWatch()
         #: The next offset of every partition of which something was stored.
@@ -95,7 +88,7 @@ class Subscriber:
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         #: Polls that were taken to stay in the group while the store was away.
-        self._waiting: deque[Polled] = deque()
+        self._waiting: deque[dict[TopicPartition, list[Any]]] = deque()
         self.trouble: str | None = "not connected to Kafka yet"
 
     def start(self) -> None:
@@ -150,7 +143,11 @@ class Subscriber:
 
     async def _consume(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping.is_set():
-            polled = self._waiting.popleft() if self._waiting else await self._poll(consumer)
+            if self._waiting:
+                polled = self._waiting.popleft()
+            else:
+                await self._gather()
+                polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records)
             self._positioned &= consumer.assignment()
             if polled:
                 await self._store(consumer, decode_poll(polled))
@@ -158,34 +155,19 @@ class Subscriber:
             # Without a partition too, where there are more replicas than partitions: this one still answers.
             self.trouble = None if self._in_group else "has not joined its group yet"
 
-    async def _poll(self, consumer: AIOKafkaConsumer) -> Polled:
-        """What there is; when that is little, with what comes in the time that a batch gathers."""
-        polled: Polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records)
-        room = self._batch_records - sum(map(len, polled.values()))
-        if polled and room > self._batch_records // 2:
-            await self._gather()
-            # What fails here fails again at the next poll; what is in hand is stored first.
-            with contextlib.suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(_MORE_SECONDS):
-                    more = await consumer.getmany(max_records=room)
-                for partition, records in more.items():
-                    polled.setdefault(partition, []).extend(records)
-        return polled
-
     async def _gather(self) -> None:
-        """Wait until the batch may begin, or until somebody waits for it and then for a moment."""
+        """Wait until the next batch may begin, or somebody waits for it; then gather nothing for a moment."""
         loop = asyncio.get_running_loop()
-        first = loop.time()
-        begin = max(self._began + _BATCH_SECONDS, first + _GATHER_SECONDS)
-        if first >= self._hurry_until:
+        wait = self._began + _BATCH_SECONDS - loop.time()
+        if wait > 0 and loop.time() >= self._hurry_until:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.awaited.wait(), begin - first)
+                await asyncio.wait_for(self._news.awaited.wait(), wait)
         if self._news.awaited.is_set():
             self._news.awaited.clear()
             self._hurry_until = loop.time() + _BATCH_SECONDS
-        if loop.time() < self._hurry_until:
-            await self._pause(first + _HURRIED_SECONDS - loop.time())
-        self._began = loop.time()
+        wait = self._began + _HURRIED_BATCH_SECONDS - loop.time()
+        if wait > 0:
+            await self._pause(wait)
 
     def _joined(self) -> None:
         self._in_group = True
@@ -194,6 +176,8 @@ class Subscriber:
         self._positioned.clear()
 
     async def _store(self, consumer: AIOKafkaConsumer, decoded: Decoded) -> None:
+        is_large = len(decoded.batch.events) >= self._batch_records // 2
+        self._began = float("-inf") if is_large else asyncio.get_running_loop().time()
         for record, error in decoded.unreadable:
             await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)

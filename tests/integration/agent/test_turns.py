@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -262,11 +264,20 @@ async def test_a_retry_on_another_gateway_is_told_where_the_turn_streams(rig: Ri
     assert sum(count for text, count in calls.items() if question.split(" {", maxsplit=1)[0] in text) == 1
 
 
-async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_are_answered(rig: Rig) -> None:
+@asynccontextmanager
+async def dead_letters(rig: Rig) -> AsyncIterator[AIOKafkaConsumer]:
+    """Reads chat.dlq from now on."""
     consumer = AIOKafkaConsumer(CHAT_DLQ, bootstrap_servers=rig.bootstrap, auto_offset_reset="latest")
     await consumer.start()
     try:
         await consumer.seek_to_end()
+        yield consumer
+    finally:
+        await stop_consumer(consumer)
+
+
+async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_are_answered(rig: Rig) -> None:
+    async with dead_letters(rig) as consumer:
         async with rig.agent():
             legible = rig.request("legible")
             key = legible.conversation_id
@@ -278,8 +289,6 @@ async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_
             await rig.until(lambda: rig.outcomes[legible.turn_id] != [])
             assert rig.outcomes[legible.turn_id][0].status == "failed"
         records = [await asyncio.wait_for(consumer.getone(), 5) for _ in range(2)]
-    finally:
-        await stop_consumer(consumer)
     headers = dict(records[0].headers)
     assert headers["original_topic"] == b"chat.requested"
     assert headers["error_class"] == b"unreadable"
@@ -287,18 +296,13 @@ async def test_an_unreadable_record_goes_to_the_dead_letters_and_its_neighbours_
 
 
 async def test_a_stop_by_another_user_goes_to_the_dead_letters_and_stops_nothing(rig: Rig) -> None:
-    consumer = AIOKafkaConsumer(CHAT_DLQ, bootstrap_servers=rig.bootstrap, auto_offset_reset="latest")
-    await consumer.start()
-    try:
-        await consumer.seek_to_end()
+    async with dead_letters(rig) as consumer:
         async with rig.agent():
             request = await rig.ask("mine {{tokens=20 gap=0.05}}")
             await rig.until(lambda: len(rig.frames[request.turn_id]) > 1)
             await rig.cancel(request.model_copy(update={"user_id": "somebody-else"}))
             assert (await rig.end_of(request)).header.kind == "message.completed"
         buried = await asyncio.wait_for(consumer.getone(), 5)
-    finally:
-        await stop_consumer(consumer)
     headers = dict(buried.headers)
     assert headers["original_topic"] == b"chat.cancels"
     assert headers["error_class"] == b"isolation"

@@ -17,6 +17,7 @@ from aiokafka.structs import ConsumerRecord
 from logue_common.consumer import commit, stop_consumer, tune_fetches
 from logue_common.ids import new_id
 from logue_common.settings import METADATA_MAX_AGE_MS
+from logue_common.topics import wait_known
 
 
 async def create_topics(bootstrap: str, count: int = 1, partitions: int = 1, **configs: str) -> list[str]:
@@ -34,16 +35,9 @@ async def create_named(bootstrap: str, names: Sequence[str], partitions: int = 1
         topics = [NewTopic(name, partitions, 1, topic_configs=configs) for name in names]
         response = await admin.create_topics(topics)
         assert [error[1] for error in response.topic_errors] == [0] * len(names)
-        await _known(admin, names)
+        await wait_known(admin, list(names))
     finally:
         await admin.close()
-
-
-async def _known(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> None:
-    """Wait until the broker tells of `topics`. The controller may say that they exist before the broker knows them."""
-    async with asyncio.timeout(20):
-        while any(found["error_code"] for found in await admin.describe_topics(list(topics))):
-            await asyncio.sleep(0.02)
 
 
 async def create_topic(bootstrap: str, partitions: int = 1, **configs: str) -> str:

@@ -13,14 +13,21 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from logue_common.consumer import stop_consumer
-from logue_common.lost_connections import notice_lost_connections
+from logue_common.service import config
+
+
+class _OfNoVersion:
+    """A request that the broker is too old for."""
+
+    def prepare(self, versions: object) -> None:
+        raise NotImplementedError
 
 
 @pytest.fixture(autouse=True)
 def _noticed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AIOKafkaConnection, "send", AIOKafkaConnection.send)  # put back afterwards
-        notice_lost_connections()
+        config(None, host="127.0.0.1", port=0)  # as every service is served
         yield
 
 
@@ -31,6 +38,10 @@ def test_a_lost_connection_is_an_error_that_aiokafka_knows_and_metadata_come_aga
         try:
             client = consumer._client
             assert await client.ready(client.get_random_node())
+            connection = next(iter(client._conns.values()))
+            with pytest.raises(NotImplementedError):
+                connection.send(_OfNoVersion())
+            assert connection.connected()
             for connection in list(client._conns.values()):
                 connection._read_task.cancel()  # it would notice, only later
                 connection._writer.transport.abort()
