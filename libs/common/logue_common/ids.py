@@ -12,7 +12,9 @@ _VERSION_8 = 0x8 << 76
 _VARIANT = 0b10 << 62
 _RAND_A_BITS = 12
 _RAND_B_MASK = (1 << 62) - 1
-_CANONICAL = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: The canonical form of a UUID: lower case, with hyphens.
+CANONICAL_ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_CANONICAL = re.compile(CANONICAL_ID)
 
 
 def new_id() -> str:
@@ -39,7 +41,7 @@ def derived_id(purpose: str, *parts: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """True for a UUID in its canonical form (lower case, with hyphens)."""
+    """True for a UUID in its canonical form."""
     return _CANONICAL.fullmatch(text) is not None
 
 

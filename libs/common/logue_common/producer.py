@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Any
 
 import structlog
@@ -124,6 +125,21 @@ class Producer:
             raise NotSentError(f"Kafka did not take the record: {type(error).__name__}.") from error
         delivery.add_done_callback(lambda done: self._watch(producer, done))
         return delivery
+
+    async def confirmed(self, deliveries: Collection[asyncio.Future[RecordMetadata]], timeout_seconds: float) -> None:
+        """Returns when the broker has all of these.
+
+        Raises DeliveryUnknownError when one failed, or is not confirmed in time; then the producer has been replaced,
+        so that it does not send it after all, behind later ones.
+        """
+        _, missing = await asyncio.wait(deliveries, timeout=timeout_seconds)
+        failed = [delivery for delivery in deliveries if delivery.done() and delivery.exception() is not None]
+        if missing:
+            self.replace()
+        if missing or failed:
+            raise DeliveryUnknownError(
+                f"Kafka did not confirm {len(missing) + len(failed)} of {len(deliveries)} records."
+            )
 
     async def flush(self, timeout_seconds: float) -> None:
         """Wait until everything enqueued is acknowledged, at most `timeout_seconds`."""

@@ -26,7 +26,7 @@ GRACEFUL_SHUTDOWN_SECONDS = 10
 #: Exit code of a process whose start failed (uvicorn's own).
 STARTUP_FAILED = 3
 #: Young objects before the collector looks at them; then every tenth time at the older ones, too (Python: 700, 10, 10).
-_COLLECT_AT = (2_000, 10, 10)
+_COLLECT_AT = (10_000, 10, 10)
 
 
 def observe(service: str, log_level: str) -> None:

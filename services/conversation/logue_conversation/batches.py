@@ -38,6 +38,15 @@ class Batch:
         passed = {TopicPartition(e.topic, e.partition): e.offset + 1 for e in first}
         return Batch(first, passed), Batch(self.events[middle:], self.positions)
 
+    def parts(self, count: int) -> list[Batch]:
+        """Up to `count` batches that have no partition in common, and so no conversation: the topics share keys."""
+        parts = [Batch([], {}) for _ in range(count)]
+        for logged in self.events:
+            parts[logged.partition % count].events.append(logged)
+        for partition, offset in self.positions.items():
+            parts[partition.partition % count].positions[partition] = offset
+        return [part for part in parts if part.positions]
+
     def without_events(self) -> Batch:
         """Only the positions: its events were put elsewhere."""
         return Batch([], self.positions)
@@ -48,17 +57,16 @@ class Decoded:
     """A poll of the consumer, decoded."""
 
     batch: Batch
-    records: dict[tuple[str, int, int], Record] = field(default_factory=dict)
+    #: What the batch's events were decoded from, one by one.
+    records: list[Record] = field(default_factory=list)
     unreadable: list[tuple[Record, UnreadableRecordError]] = field(default_factory=list)
     #: Records of a type that this version does not know: additive changes are ignored.
     unknown: int = 0
     traced: list[Traced] = field(default_factory=list)
-    #: Of every event, in milliseconds since the epoch.
-    timestamps: list[int] = field(default_factory=list)
 
     def record_of(self, event: Logged) -> Record:
         """The record that `event` was decoded from."""
-        return self.records[(event.topic, event.partition, event.offset)]
+        return next(r for logged, r in zip(self.batch.events, self.records, strict=True) if logged is event)
 
 
 def decode_poll(polled: Mapping[TopicPartition, Sequence[Record]]) -> Decoded:
@@ -66,8 +74,8 @@ def decode_poll(polled: Mapping[TopicPartition, Sequence[Record]]) -> Decoded:
     decoded = Decoded(Batch([], {}))
     for partition, records in sorted(polled.items(), key=lambda item: (TOPICS.index(item[0].topic), item[0].partition)):
         for record in records:
-            decoded.batch.positions[partition] = record.offset + 1
             _decode(record, decoded)
+        decoded.batch.positions[partition] = records[-1].offset + 1
     return decoded
 
 
@@ -83,10 +91,9 @@ def _decode(record: Record, decoded: Decoded) -> None:
     except UnreadableRecordError as error:
         decoded.unreadable.append((record, error))
         return
-    decoded.records[(record.topic, record.partition, record.offset)] = record
     logged = Logged(record.topic, record.partition, record.offset, event)
     decoded.batch.events.append(logged)
-    decoded.timestamps.append(record.timestamp)
+    decoded.records.append(record)
     header = headers.get("traceparent")
     if header is not None and cause_of(header).trace_flags.sampled:
         decoded.traced.append(Traced(logged, header))

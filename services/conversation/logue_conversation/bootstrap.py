@@ -23,6 +23,7 @@ from logue_conversation.reconciler import Reconciler
 from logue_conversation.relay import Relay
 from logue_conversation.settings import ConversationSettings
 from logue_conversation.subscriber import Subscriber
+from logue_conversation.telling import Teller
 from logue_conversation.writer import Writer
 
 #: A request that takes longer than this would be given up by its caller anyway.
@@ -90,10 +91,10 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     news = News()
     subscriber = Subscriber(
         options,
-        Writer(writer, clock),
+        Writer(writer, clock, added=outbox_relay.wake),
+        Teller(producer, writer, clock, added=outbox_relay.wake),
         dead_letters,
         batch_records=settings.conversation_batch_records,
-        stored=outbox_relay.wake,
         news=news,
     )
     resources = Resources(

@@ -22,16 +22,20 @@ _INSERT = insert_rows(_COLUMNS)
 Row = tuple[str, str, str, list[list[str]], bytes]
 
 
-def changed(change: Change, at: datetime) -> Row:
-    """The row that tells the user's other tabs and devices."""
-    event = ConversationChanged(
+def event_of(change: Change, at: datetime) -> ConversationChanged:
+    """What tells the user's other tabs and devices."""
+    return ConversationChanged(
         user_id=change.user_id,
         conversation_id=change.conversation_id,
         change=change.change,
         turn_id=change.turn_id,
         changed_at=at,
     )
-    return _row(CONVERSATION_CHANGED, event.user_id, event, at)
+
+
+def changed(change: Change, at: datetime) -> Row:
+    """The row with that."""
+    return _row(CONVERSATION_CHANGED, change.user_id, event_of(change, at), at)
 
 
 def deleted(user_id: str, conversation_id: str, at: datetime) -> list[Row]:

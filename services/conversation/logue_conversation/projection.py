@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from logue_common.events import AttemptStarted, ChatReplied, ChatRequested
 from logue_common.ids import is_id
@@ -23,8 +23,7 @@ TurnEvent = ChatRequested | AttemptStarted | ChatReplied
 TurnChange = Literal["conversation.created", "conversation.updated", "turn.started", "turn.finished"]
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(NamedTuple):
     """An event and where the log has it."""
 
     topic: str
@@ -95,8 +94,7 @@ class MessageRow:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What other tabs and devices of the user are told."""
 
     change: TurnChange
@@ -122,7 +120,10 @@ class Projection:
     parents: dict[Key, str] = field(default_factory=dict)
     #: (user, turn) → sequence, for replies that were stored before their request.
     sequences: dict[Key, int] = field(default_factory=dict)
+    #: Of conversations: to be told by the transaction that stores them.
     changes: list[Change] = field(default_factory=list)
+    #: Of turns, the latest of each: to be told when they are stored, again for a record that is delivered again.
+    turn_changes: dict[Key, Change] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 
     def apply_all(self, records: Iterable[Logged]) -> None:
@@ -208,6 +209,8 @@ class Projection:
         self.ignored["redelivered"] += 1
         if record.partition != turn.request_partition:
             return
+        if record.offset == turn.request_offset:
+            self._tell("turn.finished" if turn.is_over else "turn.started", turn)
         if record.offset < (turn.request_offset or 0) and not turn.is_over:
             # A log only grows: this one lost its tail, and what the gateway waits for is what this copy says.
             turn.request_offset = turn.latest_request_offset = record.offset
@@ -230,7 +233,10 @@ class Projection:
         finished_at = _aware(event.finished_at)
         if turn.is_over:
             same = (turn.status, turn.attempt, turn.n) == (event.status, event.attempt, event.n)
-            self.ignored["redelivered" if same and turn.finished_at == finished_at else "late_outcome"] += 1
+            is_again = same and turn.finished_at == finished_at
+            self.ignored["redelivered" if is_again else "late_outcome"] += 1
+            if is_again and turn.sequence is not None:
+                self._tell("turn.finished", turn)
             return
         # All of these come from the outcome alone, so that no order of delivery makes a difference.
         turn.status = event.status
@@ -283,7 +289,7 @@ class Projection:
         self.changed_turns.add((turn.user_id, turn.id))
 
     def _tell(self, change: TurnChange, turn: TurnRow) -> None:
-        self.changes.append(Change(change, turn.user_id, turn.conversation_id, turn.id))
+        self.turn_changes[(turn.user_id, turn.id)] = Change(change, turn.user_id, turn.conversation_id, turn.id)
 
 
 def _aware(at: datetime) -> datetime:

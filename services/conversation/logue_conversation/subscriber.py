@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -22,12 +21,17 @@ from logue_common.metrics import COMMIT_AGE
 from logue_common.settings import SESSION_SECONDS
 from logue_common.tracing import exemplar_of
 from logue_conversation import metrics
+from logue_conversation.backlog import Backlog
 from logue_conversation.batch_trace import batch_span
 from logue_conversation.batches import TOPICS, Batch, Decoded, decode_poll
 from logue_conversation.errors import DataRejectedError, InterruptedWorkError, StoreUnavailableError
 from logue_conversation.news import News
+from logue_conversation.projection import Change
 from logue_conversation.tables import ISOLATION_CONSTRAINT
+from logue_conversation.telling import Teller
 from logue_conversation.writer import Writer
+
+T = TypeVar("T")
 
 GROUP = "logue-conversation"
 
@@ -41,6 +45,8 @@ _FETCH_WAIT_MS = 250
 #: apart, and less while somebody waits for one; what comes after a pause is stored at once.
 _BATCH_SECONDS = 0.1
 _HURRIED_BATCH_SECONDS = 0.015
+#: A large batch is stored in so many transactions at once: while PostgreSQL is at one, we are at the other.
+_PARTS = 2
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -62,17 +68,17 @@ class Subscriber:
         self,
         client_options: dict[str, Any],
         writer: Writer,
+        teller: Teller,
         dead_letters: DeadLetters,
         *,
         batch_records: int,
-        stored: Callable[[], None],
         news: News,
     ) -> None:
         self._options = client_options
         self._writer = writer
+        self._teller = teller
         self._dead_letters = dead_letters
         self._batch_records = batch_records
-        self._stored = stored
         self._news = news
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -87,8 +93,7 @@ class Subscriber:
         self._consumer: AIOKafkaConsumer | None = None
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
-        #: Polls that were taken to stay in the group while the store was away.
-        self._waiting: deque[dict[TopicPartition, list[Any]]] = deque()
+        self._backlog = Backlog()
         self.trouble: str | None = "not connected to Kafka yet"
 
     def start(self) -> None:
@@ -124,7 +129,7 @@ class Subscriber:
                 await consumer.start()
                 tune_fetches(consumer)
                 self._positioned.clear()
-                self._waiting.clear()
+                self._backlog.clear()
                 self._consumer = consumer
                 await self._consume(consumer)
             except InterruptedWorkError:
@@ -143,17 +148,21 @@ class Subscriber:
 
     async def _consume(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping.is_set():
-            if self._waiting:
-                polled = self._waiting.popleft()
-            else:
-                await self._gather()
-                polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records)
+            await self._fetch(consumer)
             self._positioned &= consumer.assignment()
-            if polled:
-                await self._store(consumer, decode_poll(polled))
+            if self._backlog:
+                await self._store(consumer, decode_poll(self._backlog.take(self._batch_records)))
             await self._assert_positions(consumer)
             # Without a partition too, where there are more replicas than partitions: this one still answers.
             self.trouble = None if self._in_group else "has not joined its group yet"
+
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> None:
+        """Fill the backlog, each partition again when all of it was taken."""
+        if not self._backlog:
+            await self._gather()
+            self._backlog.add(await consumer.getmany(timeout_ms=_POLL_MS))
+        elif drained := consumer.assignment() - self._backlog.partitions:
+            self._backlog.add(await consumer.getmany(*drained))
 
     async def _gather(self) -> None:
         """Wait until the next batch may begin, or somebody waits for it; then gather nothing for a moment."""
@@ -182,28 +191,34 @@ class Subscriber:
             await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)
         with batch_span(GROUP, len(decoded.batch.events), decoded.traced):
-            await self._bisect(consumer, decoded, decoded.batch)
+            parts = decoded.batch.parts(_PARTS) if is_large else [decoded.batch]
+            stored = await asyncio.gather(
+                *(self._bisect(consumer, decoded, part) for part in parts), return_exceptions=True
+            )
+            changes = []
+            for part in stored:
+                if isinstance(part, BaseException):
+                    raise part
+                changes += part
+            await self._until_done(consumer, lambda: self._teller.tell(changes))
         _tell(decoded)
         await self._commit(consumer, decoded.batch.positions)
         self._stored_positions |= decoded.batch.positions
         self._positioned |= decoded.batch.positions.keys()
 
-    async def _bisect(self, consumer: AIOKafkaConsumer, decoded: Decoded, batch: Batch) -> None:
-        """Store the batch; when its data is refused, find the record that is to blame."""
+    async def _bisect(self, consumer: AIOKafkaConsumer, decoded: Decoded, batch: Batch) -> list[Change]:
+        """Store the batch; when its data is refused, find the record that is to blame. What is to be told of it."""
         try:
-            await self._until_done(consumer, lambda: self._writer.store(batch))
-            self._stored()
-            self._news.stored({logged.event.conversation_id for logged in batch.events})
+            changes = await self._until_done(consumer, lambda: self._writer.store(batch))
         except DataRejectedError as error:
             if len(batch.events) > 1:
-                for half in batch.halves():
-                    await self._bisect(consumer, decoded, half)
-            elif batch.events:
-                record = decoded.record_of(batch.events[0])
-                await self._bury(record, _class_of(error), str(error))
-                await self._bisect(consumer, decoded, batch.without_events())
-            else:
+                return [change for half in batch.halves() for change in await self._bisect(consumer, decoded, half)]
+            if not batch.events:
                 raise
+            await self._bury(decoded.record_of(batch.events[0]), _class_of(error), str(error))
+            return await self._bisect(consumer, decoded, batch.without_events())
+        self._news.stored({logged.event.conversation_id for logged in batch.events})
+        return changes
 
     async def _bury(self, record: Record, error_class: str, text: str) -> None:
         metrics.DEAD_LETTERS.labels(error_class).inc()
@@ -213,18 +228,18 @@ class Subscriber:
         _log.error("record_buried", **place, error_class=error_class)
         await self._dead_letters.bury(record, error_class=error_class, text=text)
 
-    async def _until_done(self, consumer: AIOKafkaConsumer, work: Callable[[], Awaitable[None]]) -> None:
+    async def _until_done(self, consumer: AIOKafkaConsumer, work: Callable[[], Awaitable[T]]) -> T:
         """Try `work` until it is done, and stay in the group. Raises DataRejectedError, or InterruptedWorkError."""
         patience = _STOP_SECONDS
-        for delay in _backoff():
+        delays = _backoff()
+        while True:
             try:
-                await work()
+                return await work()
             except StoreUnavailableError as error:
+                delay = next(delays)
                 metrics.STORE_RETRIES.inc()
                 self.trouble = str(error)
                 _log.warning("writer_retries", cause=str(error), delay_seconds=delay)
-            else:
-                return
             if self._stopping.is_set():
                 patience -= delay
                 if patience <= 0:
@@ -241,7 +256,7 @@ class Subscriber:
         try:
             polled = await consumer.getmany(timeout_ms=0)
             if polled:
-                self._waiting.append(polled)
+                self._backlog.add(polled)
         finally:
             consumer.resume(*(assignment & consumer.assignment()))
 
@@ -251,10 +266,10 @@ class Subscriber:
         Otherwise nobody could tell an empty partition from one that was never read. Repeated, because the position in
         the store may be wrong: a former owner's last batch may have set it back, or the broker may have lost its tail.
         """
-        assigned = consumer.assignment()
+        # Where something waits in the backlog, the consumer is further than the store.
+        assigned = consumer.assignment() - self._backlog.partitions
         is_due = asyncio.get_running_loop().time() >= self._assert_at
-        # While polls wait, the consumer is further than the store.
-        if self._waiting or not (is_due or assigned - self._positioned):
+        if not assigned or not (is_due or assigned - self._positioned):
             return
         positions: dict[TopicPartition, int] = {}
         for partition in assigned:
@@ -306,8 +321,8 @@ def _tell(decoded: Decoded) -> None:
     """What metrics and the log say of a batch that is stored."""
     now = time.time()
     exemplars = {id(each.logged): exemplar_of(each.traceparent) for each in decoded.traced}
-    for logged, timestamp in zip(decoded.batch.events, decoded.timestamps, strict=True):
-        delay = max(0.0, now - timestamp / 1000)
+    for logged, record in zip(decoded.batch.events, decoded.records, strict=True):
+        delay = max(0.0, now - record.timestamp / 1000)
         metrics.PERSISTENCE_DELAY_SECONDS.observe(delay, exemplars.get(id(logged)))
         event = logged.event
         if isinstance(event, ChatReplied):

@@ -23,7 +23,7 @@ from logue_conversation.batches import Batch
 from logue_conversation.bulk import arrays, insert_rows, rows_of
 from logue_conversation.database import Database
 from logue_conversation.errors import StoreUnavailableError
-from logue_conversation.projection import ConversationRow, Key, MessageRow, Projection, TurnRow
+from logue_conversation.projection import Change, ConversationRow, Key, MessageRow, Projection, TurnRow
 from logue_conversation.tables import WHOLE_USER, conversations, log_positions, messages, tombstones, turns
 
 
@@ -120,16 +120,17 @@ _STORE_POSITIONS = _insert_positions.on_conflict_do_update(
 class Writer:
     """Stores batches. Raises StoreUnavailableError (try again) or DataRejectedError (some record is poison)."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, added: Callable[[], None]) -> None:
         self._database = database
         self._clock = clock
+        self._added = added
 
-    async def store(self, batch: Batch) -> None:
-        """Store the batch, all of it or nothing."""
+    async def store(self, batch: Batch) -> list[Change]:
+        """Store the batch, all of it or nothing; what is to be told of its turns before their offsets are committed."""
         started = time.monotonic()
         users = {logged.event.user_id for logged in batch.events}
-        ignored = await self._database.as_users(users, lambda connection: self._write(connection, batch))
-        for reason, count in ignored.items():
+        found = await self._database.as_users(users, lambda connection: self._write(connection, batch))
+        for reason, count in found.ignored.items():
             metrics.IGNORED.labels(reason).inc(count)
         for topic, count in Counter(logged.topic for logged in batch.events).items():
             metrics.RECORDS.labels(topic).inc(count)
@@ -137,19 +138,19 @@ class Writer:
             metrics.BATCH_RECORDS.observe(len(batch.events))
         metrics.BATCH_SECONDS.observe(time.monotonic() - started)
         metrics.LAST_STORED.set_to_current_time()
+        if found.changes:
+            self._added()
+        return list(found.turn_changes.values())
 
-    async def _write(self, connection: AsyncConnection, batch: Batch) -> Counter[str]:
-        ignored: Counter[str] = Counter()
+    async def _write(self, connection: AsyncConnection, batch: Batch) -> Projection:
+        projection = Projection({}, {})
         if batch.events:
-            projection = Projection(
-                await _lock_conversations(connection, batch),
-                await _load_turns(connection, batch),
-            )
+            projection.conversations = await _lock_conversations(connection, batch)
+            projection.turns = await _load_turns(connection, batch)
             projection.apply_all(batch.events)
             await self._write_projection(connection, projection)
-            ignored = projection.ignored
         await _write_positions(connection, batch.positions)
-        return ignored
+        return projection
 
     async def _write_projection(self, connection: AsyncConnection, found: Projection) -> None:
         await _write_all(

@@ -1,0 +1,63 @@
+"""Records that were fetched and not stored yet, given out in the order in which they happened."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from aiokafka.structs import TopicPartition
+
+from logue_common.dead_letters import Record
+
+
+class Backlog:
+    """After a pause there is more than one batch takes. A fetch brings one partition's records after the other's; a
+    batch of such would have the requests of some turns and the outcomes of others, and store each turn three times.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[TopicPartition, deque[Record]] = {}
+        self._fetched_at: dict[TopicPartition, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    @property
+    def partitions(self) -> set[TopicPartition]:
+        """Those of which something is here."""
+        return set(self._records)
+
+    def add(self, polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        """Keep what a poll of the consumer brought."""
+        now = time.time_ns() // 1_000_000
+        for partition, records in polled.items():
+            self._records.setdefault(partition, deque()).extend(records)
+            self._fetched_at[partition] = now
+
+    def take(self, limit: int) -> dict[TopicPartition, list[Record]]:
+        """Up to `limit` records, the oldest of all partitions, each partition in its own order."""
+        taken: dict[TopicPartition, list[Record]] = {}
+        heads = [self._head(partition) for partition in self._records]
+        heapq.heapify(heads)
+        for _ in range(limit):
+            if not heads:
+                break
+            _, partition = heads[0]
+            records = self._records[partition]
+            taken.setdefault(partition, []).append(records.popleft())
+            if records:
+                heapq.heapreplace(heads, self._head(partition))
+            else:
+                del self._records[partition]
+                heapq.heappop(heads)
+        return taken
+
+    def clear(self) -> None:
+        """Forget everything: it will be fetched again."""
+        self._records.clear()
+
+    def _head(self, partition: TopicPartition) -> tuple[int, TopicPartition]:
+        # A producer whose clock is ahead must not keep its records here for ever.
+        return min(self._records[partition][0].timestamp, self._fetched_at[partition]), partition

@@ -1,0 +1,70 @@
+"""Tells the user's other tabs and devices how turns stand, after that is stored.
+
+The log is the outbox of these: what was told of a record is told again when the record is delivered again, and its
+offset is committed only after that. So a turn costs neither rows nor a transaction of the relay (ADR 0021).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from logue_common.clock import Clock
+from logue_common.events import encode, event_headers
+from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
+from logue_common.topics import CONVERSATION_CHANGED
+from logue_conversation import metrics, outbox
+from logue_conversation.database import Database
+from logue_conversation.projection import Change
+
+_ACK_SECONDS = 5.0
+#: After a failure, so long everything goes through the outbox, which waits for the broker and holds nobody up.
+_OUTBOX_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Teller:
+    """Publishes changes in their order, or leaves them to the relay while the topic takes nothing."""
+
+    def __init__(self, producer: Producer, database: Database, clock: Clock, *, added: Callable[[], None]) -> None:
+        self._producer = producer
+        self._database = database
+        self._clock = clock
+        self._added = added
+        self._publish_from = float("-inf")
+
+    async def tell(self, changes: Sequence[Change]) -> None:
+        """Returns when the broker, or else the outbox, has all of them. Raises StoreUnavailableError."""
+        if not changes:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._publish_from:
+            try:
+                await self._publish(changes)
+            except (NotSentError, DeliveryUnknownError) as error:
+                _log.warning("changes_wait_in_outbox", cause=str(error))
+                self._publish_from = loop.time() + _OUTBOX_SECONDS
+            else:
+                return
+        now = self._clock()
+        rows = [outbox.changed(change, now) for change in changes]
+        users = {change.user_id for change in changes}
+        await self._database.as_users(users, lambda connection: outbox.add(connection, rows))
+        self._added()
+
+    async def _publish(self, changes: Sequence[Change]) -> None:
+        now = self._clock()
+        deliveries = []
+        for change in changes:
+            event = outbox.event_of(change, now)
+            headers = event_headers(event, source=outbox.SOURCE, at=now)
+            deliveries.append(
+                await self._producer.enqueue(
+                    CONVERSATION_CHANGED, key=event.user_id, value=encode(event), headers=headers
+                )
+            )
+        await self._producer.confirmed(deliveries, _ACK_SECONDS)
+        metrics.TOLD.inc(len(changes))
