@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
@@ -67,8 +68,9 @@ def topic_specs(settings: TopicSettings) -> list[TopicSpec]:
     ]
 
 
+@lru_cache(maxsize=10_000)
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of `key` with Kafka's default partitioner."""
+    """The partition of `key` with Kafka's default partitioner, which aiokafka has in Python: 10 µs for an id."""
     return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
 
 

@@ -57,14 +57,7 @@ class Teller:
 
     async def _publish(self, changes: Sequence[Change]) -> None:
         now = self._clock()
-        deliveries = []
-        for change in changes:
-            event = outbox.event_of(change, now)
-            headers = event_headers(event, source=outbox.SOURCE, at=now)
-            deliveries.append(
-                await self._producer.enqueue(
-                    CONVERSATION_CHANGED, key=event.user_id, value=encode(event), headers=headers
-                )
-            )
-        await self._producer.confirmed(deliveries, _ACK_SECONDS)
+        events = [outbox.event_of(change, now) for change in changes]
+        records = [(e.user_id, encode(e), event_headers(e, source=outbox.SOURCE, at=now)) for e in events]
+        await self._producer.confirmed(await self._producer.enqueue_all(CONVERSATION_CHANGED, records), _ACK_SECONDS)
         metrics.TOLD.inc(len(changes))
