@@ -32,12 +32,13 @@ from logue_devstack.stack import Stack
 
 _TURNS_PER_CONVERSATION = 10
 _WARM_UP_TURNS = 1_000
+_LOOK_SECONDS = 0.25
 _STORED = "logue_conversation_records_total{"
 _TEXT = "A sentence of an ordinary length, as people write them when they ask something. " * 3
 
 
 async def drain(stack: Stack, turns: int) -> dict[str, Any]:
-    """Write `turns` turns into the log while the service is away; then see how long it takes to store them all."""
+    """Write `turns` turns into the log while the service is away; then see how long its processes take to store them."""
     producer = Producer({"bootstrap_servers": stack.kafka_bootstrap}, client_id="bench")
     producer.start()
     await producer.wait_connected(10.0)
@@ -48,37 +49,42 @@ async def drain(stack: Stack, turns: int) -> dict[str, Any]:
 
 
 async def _store(stack: Stack, producer: Producer, turns: int) -> dict[str, Any]:
-    await asyncio.to_thread(stack.stop_one, "conversation")
+    names = [name for name in stack.names if name.startswith("conversation")]
+    for name in names:
+        await asyncio.to_thread(stack.stop_one, name)
     await _write(producer, turns)
-    await asyncio.to_thread(stack.launch, "conversation")
-    child, postgres = stack.server("conversation").child, stack.server("postgres").child
-    assert child is not None
-    assert postgres is not None
-    clock = CpuClock({"conversation": child.id.pid, "postgres": postgres.id.pid})
+    await asyncio.gather(*(asyncio.to_thread(stack.launch, name) for name in names))
+    children = {name: stack.server(name).child for name in (*names, "postgres", "broker")}
+    clock = CpuClock({name: child.id.pid for name, child in children.items() if child is not None})
     first, began, before = 0, time.monotonic(), clock.read()
     async with aiohttp.ClientSession() as http:
-        while (stored := await _stored(http, stack)) < 3 * turns:
-            if not first and stored:  # now it is at work: its start is not what is measured
-                first, began, before = stored, time.monotonic(), clock.read()
-            await asyncio.sleep(0.1)
+        while sum(stored := await _stored(http, stack)) < 3 * turns:
+            if not first and all(stored):  # now they are at work: their start is not what is measured
+                first, began, before = sum(stored), time.monotonic(), clock.read()
+            await asyncio.sleep(_LOOK_SECONDS)
     seconds, cpu = time.monotonic() - began, clock.since(before)
     events = 3 * turns - first
+    cpu = {"conversation": sum(cpu[name] for name in names), "postgres": cpu["postgres"], "broker": cpu["broker"]}
     return {
+        "processes": len(names),
         "events": events,
         "seconds": round(seconds, 2),
         "events_per_second": round(events / seconds),
-        "cpu_us_per_event": {name: round(cpu[name] * 1e6 / events, 1) for name in ("conversation", "postgres")},
+        "cpu_us_per_event": {name: round(used * 1e6 / events, 1) for name, used in cpu.items()},
     }
 
 
-async def _stored(http: aiohttp.ClientSession, stack: Stack) -> int:
-    """Events that the service has stored since it was started."""
-    try:
-        async with http.get(f"{stack.conversation_url}/metrics") as response:
-            lines = (await response.text()).splitlines()
-    except aiohttp.ClientError:
-        return 0
-    return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(_STORED)))
+async def _stored(http: aiohttp.ClientSession, stack: Stack) -> list[int]:
+    """Events that each process has stored since it was started."""
+    stored = []
+    for port in stack.ports.conversations:
+        try:
+            async with http.get(f"http://127.0.0.1:{port}/metrics") as response:
+                lines = (await response.text()).splitlines()
+        except aiohttp.ClientError:
+            lines = []
+        stored.append(int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(_STORED))))
+    return stored
 
 
 async def _write(producer: Producer, turns: int) -> None:

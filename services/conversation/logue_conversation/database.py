@@ -98,7 +98,7 @@ class Database:
 
     async def as_users(self, user_ids: Iterable[str], work: Work[T]) -> T:
         """Run `work` in a transaction that sees the rows of these users only."""
-        return await self._shielded(work, _ACT_FOR_USERS, json.dumps(sorted(set(user_ids))))
+        return await self._shielded(work, _ACT_FOR_USERS, json.dumps(dict.fromkeys(user_ids, 1)))
 
     async def as_nobody(self, work: Work[T]) -> T:
         """Run `work` in a transaction that acts for no user."""

@@ -118,7 +118,7 @@ class Projection:
     messages: dict[Key, MessageRow] = field(default_factory=dict)
     #: (user, user message) → parent that the outcome tells, for messages that an earlier batch may have stored.
     parents: dict[Key, str] = field(default_factory=dict)
-    #: (user, turn) → sequence, for replies that were stored before their request.
+    #: (user, reply) → sequence, for replies that were stored before their request.
     sequences: dict[Key, int] = field(default_factory=dict)
     #: Of conversations: to be told by the transaction that stores them.
     changes: list[Change] = field(default_factory=list)
@@ -188,7 +188,8 @@ class Projection:
         self.messages.setdefault((message.user_id, message.id), message)
         self._tell("turn.started", turn)
         if turn.is_over:
-            self.sequences[(turn.user_id, turn.id)] = turn.sequence
+            if turn.reply_message_id is not None:
+                self.sequences[(turn.user_id, turn.reply_message_id)] = turn.sequence
             self._finished(turn, conversation)
 
     def _opened(self, event: ChatRequested, conversation: ConversationRow, requested_at: datetime) -> None:

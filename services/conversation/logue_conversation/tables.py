@@ -152,7 +152,6 @@ messages = Table(
     PrimaryKeyConstraint("user_id", "id", name="messages_pkey"),
     CheckConstraint("user_id <> ''", name="messages_user_id"),
     Index("messages_in_order", "user_id", "conversation_id", "sequence", "position"),
-    Index("messages_of_turn", "user_id", "turn_id"),
 )
 
 outbox = Table(

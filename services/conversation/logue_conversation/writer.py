@@ -95,13 +95,13 @@ _SET_PARENTS = (
     )
     .values(parent_id=_parents.c.parent_id)
 )
-_SEQUENCE = [messages.c.user_id, messages.c.turn_id, messages.c.sequence]
+_SEQUENCE = [messages.c.user_id, messages.c.id, messages.c.sequence]
 _sequences = rows_of(_SEQUENCE)
 _SET_SEQUENCES = (
     update(messages)
     .where(
         messages.c.user_id == _sequences.c.user_id,
-        messages.c.turn_id == _sequences.c.turn_id,
+        messages.c.id == _sequences.c.id,
         messages.c.sequence.is_(None),
     )
     .values(sequence=_sequences.c.sequence)
