@@ -25,8 +25,8 @@ from logue_common.tracing import configure_tracing
 GRACEFUL_SHUTDOWN_SECONDS = 10
 #: Exit code of a process whose start failed (uvicorn's own).
 STARTUP_FAILED = 3
-#: Young objects before the collector looks at them; then every tenth time at the older ones, too (Python: 700, 10, 10).
-_COLLECT_AT = (10_000, 10, 10)
+#: The collector looks at new objects when there are so many; every tenth time at older ones, too (Python: 700, 10, 10).
+_YOUNG_OBJECTS = 2_000
 
 
 def observe(service: str, log_level: str) -> None:
@@ -41,14 +41,17 @@ class Server(uvicorn.Server):
     waits for connections, which streams keep open.
     """
 
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_stop: Callable[[], None] | None = None, *, young_objects: int = _YOUNG_OBJECTS
+    ) -> None:
         super().__init__(config)
         self._on_stop = on_stop
+        self._young_objects = young_objects
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Part of uvicorn's life cycle."""
         await super().startup(sockets)
-        _spare_what_stays()
+        _spare_what_stays(self._young_objects)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Part of uvicorn's life cycle."""
@@ -57,13 +60,13 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _spare_what_stays() -> None:
+def _spare_what_stays(young_objects: int) -> None:
     """Modules, classes and routes never go. A full collection that goes through them stops everything for 0.2 s, and
     came every five seconds under load.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT_AT)
+    gc.set_threshold(young_objects, 10, 10)
 
 
 def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
@@ -86,10 +89,19 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
 
 
 def serve(
-    app: Any, *, host: str, port: int, metrics_port: int | None = None, on_stop: Callable[[], None] | None = None
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    metrics_port: int | None = None,
+    on_stop: Callable[[], None] | None = None,
+    young_objects: int = _YOUNG_OBJECTS,
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, on both ports. `on_stop` is called first thing then."""
-    server = Server(config(app, host=host, port=port), on_stop)
+    """Serve `app` until SIGTERM or SIGINT, on both ports. `on_stop` is called first thing then.
+
+    More `young_objects` before each look of the garbage collector: fewer looks, and longer ones.
+    """
+    server = Server(config(app, host=host, port=port), on_stop, young_objects=young_objects)
     sockets = None
     if metrics_port is not None:
         sockets = [config(app, host=host, port=each).bind_socket() for each in (port, metrics_port)]

@@ -38,15 +38,6 @@ class Batch:
         passed = {TopicPartition(e.topic, e.partition): e.offset + 1 for e in first}
         return Batch(first, passed), Batch(self.events[middle:], self.positions)
 
-    def parts(self, count: int) -> list[Batch]:
-        """Up to `count` batches that have no partition in common, and so no conversation: the topics share keys."""
-        parts = [Batch([], {}) for _ in range(count)]
-        for logged in self.events:
-            parts[logged.partition % count].events.append(logged)
-        for partition, offset in self.positions.items():
-            parts[partition.partition % count].positions[partition] = offset
-        return [part for part in parts if part.positions]
-
     def without_events(self) -> Batch:
         """Only the positions: its events were put elsewhere."""
         return Batch([], self.positions)

@@ -91,7 +91,7 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     news = News()
     subscriber = Subscriber(
         options,
-        Writer(writer, clock, added=outbox_relay.wake),
+        Writer(writer),
         Teller(producer, writer, clock, added=outbox_relay.wake),
         dead_letters,
         batch_records=settings.conversation_batch_records,

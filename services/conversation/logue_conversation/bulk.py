@@ -21,9 +21,13 @@ def rows_of(columns: Columns, name: str = "given") -> FromClause:
 
 
 def arrays(columns: Columns, rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
-    """The parameters of `rows_of(columns)`: row by row in, column by column out."""
-    found = list(rows)
-    return {f"given_{c.name}": [row[index] for row in found] for index, c in enumerate(columns)}
+    """The parameters of `rows_of(columns)`: row by row in, column by column out.
+
+    A column of NULLs is no values at all: `unnest` fills it up, and each value costs 0.3 µs.
+    """
+    found = list(zip(*rows, strict=True)) or [()] * len(columns)
+    values = ([] if all(value is None for value in column) else column for column in found)
+    return {f"given_{c.name}": list(column) for c, column in zip(columns, values, strict=True)}
 
 
 def insert_rows(columns: Columns) -> Insert:

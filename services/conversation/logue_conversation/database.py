@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 from logue_common.tracing import SpanKind, child_span
 from logue_conversation import metrics
 from logue_conversation.errors import DataRejectedError, StoreUnavailableError
+from logue_conversation.escaping import escape_json, needs_escape, unescape_json
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -44,7 +45,15 @@ def sqlalchemy_url(url: str) -> URL:
 
 
 def _dump_json(value: Any) -> str:
-    return to_json(value, inf_nan_mode="null").decode()
+    dumped = to_json(value, inf_nan_mode="null").decode()
+    # Looked for in the text, which is quicker than going through every value.
+    return to_json(escape_json(value), inf_nan_mode="null").decode() if needs_escape(dumped) else dumped
+
+
+def _load_json(dumped: str) -> Any:
+    # As the gateway and the events read numbers: jsonb writes 1e30 out, which must not become an int of Python's.
+    value = orjson.loads(dumped)
+    return unescape_json(value) if needs_escape(dumped) else value
 
 
 #: No statement is found again by its name, which a pooler may have given to another server's connection.
@@ -63,8 +72,7 @@ def make_engine(url: str, *, pool_size: int, command_seconds: float, prepared: b
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         json_serializer=_dump_json,
-        # As the gateway and the events read numbers: jsonb writes 1e30 out, which must not become an int of Python's.
-        json_deserializer=orjson.loads,
+        json_deserializer=_load_json,
         hide_parameters=True,
         connect_args={
             "timeout": _CONNECT_SECONDS,

@@ -25,6 +25,11 @@ def unescape(text: str) -> str:
     return _PAIR.sub(lambda pair: _NUL if pair[1] == "0" else _ESCAPE, text)
 
 
+def needs_escape(dumped: str) -> bool:
+    """True when a JSON text has something for `escape_json` or `unescape_json` in it, perhaps."""
+    return r"\u0000" in dumped or r"\u001a" in dumped
+
+
 def escape_json(value: Any) -> Any:
     """`escape` for every string and every key of a JSON value."""
     return _mapped(value, escape)

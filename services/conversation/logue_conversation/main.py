@@ -9,6 +9,9 @@ from logue_common.service import observe, serve
 from logue_conversation.api.app import create_app
 from logue_conversation.settings import ConversationSettings
 
+#: A batch makes many objects, and none of them is garbage before it is stored.
+_YOUNG_OBJECTS = 10_000
+
 
 def main() -> int:
     """Serve until SIGTERM. 1 when the settings are not usable."""
@@ -23,5 +26,6 @@ def main() -> int:
         host=settings.conversation_host,
         port=settings.conversation_port,
         metrics_port=settings.metrics_port,
+        young_objects=_YOUNG_OBJECTS,
     )
     return 0

@@ -120,10 +120,9 @@ class Projection:
     parents: dict[Key, str] = field(default_factory=dict)
     #: (user, reply) → sequence, for replies that were stored before their request.
     sequences: dict[Key, int] = field(default_factory=dict)
-    #: Of conversations: to be told by the transaction that stores them.
-    changes: list[Change] = field(default_factory=list)
-    #: Of turns, the latest of each: to be told when they are stored, again for a record that is delivered again.
-    turn_changes: dict[Key, Change] = field(default_factory=dict)
+    #: (user, conversation or turn) → its latest change, to be told once this is stored. What was told of a record is
+    #: told again when the record is delivered again: nobody knows whether it was.
+    changes: dict[Key, Change] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 
     def apply_all(self, records: Iterable[Logged]) -> None:
@@ -156,7 +155,7 @@ class Projection:
 
     def _requested(self, record: Logged, event: ChatRequested, turn: TurnRow, conversation: ConversationRow) -> None:
         if turn.sequence is not None:
-            self._requested_again(record, event, turn)
+            self._requested_again(record, event, turn, conversation)
             return
         requested_at = _aware(event.requested_at)
         explicit_parent = event.parent_id if event.parent_id and is_id(event.parent_id) else None
@@ -201,16 +200,22 @@ class Projection:
         if needs_title:
             conversation.title = title_of(event.content)
         if is_new or needs_title:
-            change: TurnChange = "conversation.created" if is_new else "conversation.updated"
-            self.changes.append(Change(change, conversation.user_id, conversation.id, None))
+            self._tell_conversation("conversation.created" if is_new else "conversation.updated", conversation)
         self._touched(conversation, requested_at)
 
-    def _requested_again(self, record: Logged, event: ChatRequested, turn: TurnRow) -> None:
+    def _requested_again(
+        self, record: Logged, event: ChatRequested, turn: TurnRow, conversation: ConversationRow
+    ) -> None:
         """A retry of the client, a redelivery, or the same turn again after the log lost the first copy."""
         self.ignored["redelivered"] += 1
         if record.partition != turn.request_partition:
             return
         if record.offset == turn.request_offset:
+            if turn.sequence == 1:
+                is_its_first = conversation.created_at == turn.requested_at
+                self._tell_conversation(
+                    "conversation.created" if is_its_first else "conversation.updated", conversation
+                )
             self._tell("turn.finished" if turn.is_over else "turn.started", turn)
         if record.offset < (turn.request_offset or 0) and not turn.is_over:
             # A log only grows: this one lost its tail, and what the gateway waits for is what this copy says.
@@ -290,7 +295,12 @@ class Projection:
         self.changed_turns.add((turn.user_id, turn.id))
 
     def _tell(self, change: TurnChange, turn: TurnRow) -> None:
-        self.turn_changes[(turn.user_id, turn.id)] = Change(change, turn.user_id, turn.conversation_id, turn.id)
+        self.changes[(turn.user_id, turn.id)] = Change(change, turn.user_id, turn.conversation_id, turn.id)
+
+    def _tell_conversation(self, change: TurnChange, conversation: ConversationRow) -> None:
+        self.changes[(conversation.user_id, conversation.id)] = Change(
+            change, conversation.user_id, conversation.id, None
+        )
 
 
 def _aware(at: datetime) -> datetime:

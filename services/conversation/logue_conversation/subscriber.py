@@ -45,8 +45,6 @@ _FETCH_WAIT_MS = 250
 #: apart, and less while somebody waits for one; what comes after a pause is stored at once.
 _BATCH_SECONDS = 0.1
 _HURRIED_BATCH_SECONDS = 0.015
-#: A large batch is stored in so many transactions at once: while PostgreSQL is at one, we are at the other.
-_PARTS = 2
 _RECONNECT_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
@@ -191,15 +189,7 @@ class Subscriber:
             await self._bury(record, UNREADABLE, str(error))
         metrics.IGNORED.labels("unknown_type").inc(decoded.unknown)
         with batch_span(GROUP, len(decoded.batch.events), decoded.traced):
-            parts = decoded.batch.parts(_PARTS) if is_large else [decoded.batch]
-            stored = await asyncio.gather(
-                *(self._bisect(consumer, decoded, part) for part in parts), return_exceptions=True
-            )
-            changes = []
-            for part in stored:
-                if isinstance(part, BaseException):
-                    raise part
-                changes += part
+            changes = await self._bisect(consumer, decoded, decoded.batch)
             await self._until_done(consumer, lambda: self._teller.tell(changes))
         _tell(decoded)
         await self._commit(consumer, decoded.batch.positions)

@@ -5,8 +5,6 @@ Every primary key starts with user_id. `log_positions` is the exception: it hold
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -30,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from logue_conversation.escaping import escape, escape_json, unescape, unescape_json
+from logue_conversation.escaping import escape, unescape
 
 #: `tombstones.conversation_id` of a whole user's erasure.
 WHOLE_USER = "00000000-0000-0000-0000-000000000000"
@@ -53,27 +51,17 @@ class EscapedText(TypeDecorator[str]):
         return None if value is None else unescape(value)
 
 
-class EscapedJson(TypeDecorator[Any]):
-    """jsonb whose strings may hold U+0000. None is NULL."""
-
-    impl = JSONB(none_as_null=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Escapes."""
-        return escape_json(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Unescapes."""
-        return unescape_json(value)
-
-
 def _id() -> Uuid[str]:
     return Uuid(as_uuid=False)
 
 
 def _time() -> DateTime:
     return DateTime(timezone=True)
+
+
+def _json() -> JSONB:
+    """None is NULL. What PostgreSQL cannot hold is escaped by the engine (`database.make_engine`)."""
+    return JSONB(none_as_null=True)
 
 
 metadata = MetaData()
@@ -85,7 +73,7 @@ conversations = Table(
     Column("id", _id(), nullable=False),
     Column("title", EscapedText),
     Column("archived", Boolean, nullable=False, server_default=text("false")),
-    Column("metadata", EscapedJson, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("metadata", _json(), nullable=False, server_default=text("'{}'::jsonb")),
     #: NULL: a stub that an outcome or an attempt made before the request came; nobody sees it.
     Column("created_at", _time()),
     Column("updated_at", _time()),
@@ -119,11 +107,11 @@ turns = Table(
     Column("first_token_at", _time()),
     Column("finished_at", _time()),
     Column("model", EscapedText),
-    Column("usage", EscapedJson),
-    Column("error", EscapedJson),
-    Column("reply_to", EscapedJson),
+    Column("usage", _json()),
+    Column("error", _json()),
+    Column("reply_to", _json()),
     Column("fingerprint", EscapedText),
-    Column("metadata", EscapedJson),
+    Column("metadata", _json()),
     Column("request_partition", Integer),
     #: Of the first copy of the request in the log, and of the latest: clients retry.
     Column("request_offset", BigInteger),

@@ -17,8 +17,7 @@ from aiokafka.structs import TopicPartition
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from logue_common.clock import Clock
-from logue_conversation import metrics, outbox
+from logue_conversation import metrics
 from logue_conversation.batches import Batch
 from logue_conversation.bulk import arrays, insert_rows, rows_of
 from logue_conversation.database import Database
@@ -120,13 +119,11 @@ _STORE_POSITIONS = _insert_positions.on_conflict_do_update(
 class Writer:
     """Stores batches. Raises StoreUnavailableError (try again) or DataRejectedError (some record is poison)."""
 
-    def __init__(self, database: Database, clock: Clock, *, added: Callable[[], None]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock
-        self._added = added
 
     async def store(self, batch: Batch) -> list[Change]:
-        """Store the batch, all of it or nothing; what is to be told of its turns before their offsets are committed."""
+        """Store the batch, all of it or nothing; what is to be told of it before its offsets are committed."""
         started = time.monotonic()
         users = {logged.event.user_id for logged in batch.events}
         found = await self._database.as_users(users, lambda connection: self._write(connection, batch))
@@ -138,9 +135,7 @@ class Writer:
             metrics.BATCH_RECORDS.observe(len(batch.events))
         metrics.BATCH_SECONDS.observe(time.monotonic() - started)
         metrics.LAST_STORED.set_to_current_time()
-        if found.changes:
-            self._added()
-        return list(found.turn_changes.values())
+        return list(found.changes.values())
 
     async def _write(self, connection: AsyncConnection, batch: Batch) -> Projection:
         projection = Projection({}, {})
@@ -165,8 +160,6 @@ class Writer:
         await _write_all(
             connection, _SET_SEQUENCES, _SEQUENCE, ((*key, value) for key, value in found.sequences.items())
         )
-        now = self._clock()
-        await outbox.add(connection, (outbox.changed(change, now) for change in found.changes))
 
 
 async def _lock_conversations(connection: AsyncConnection, batch: Batch) -> dict[Key, ConversationRow]:

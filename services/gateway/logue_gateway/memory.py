@@ -71,25 +71,29 @@ class TurnMemory:
 
 
 class OwnedConversations:
-    """Pairs (user, conversation) that are known to belong together. Ownership never changes; deletion purges."""
+    """Pairs (user, conversation) that are known to belong together. Ownership never changes; deletion ends it."""
 
     def __init__(self, limit: int = MAX_CONVERSATIONS) -> None:
         self._limit = limit
-        self._pairs: OrderedDict[tuple[str, str], None] = OrderedDict()
+        #: False for what was deleted: that it was created may be heard later.
+        self._pairs: OrderedDict[tuple[str, str], bool] = OrderedDict()
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
-        if pair not in self._pairs:
+        if not self._pairs.get(pair):
             return False
         self._pairs.move_to_end(pair)
         return True
 
     def add(self, user_id: str, conversation_id: str) -> None:
-        """Remember a pair; the one not used for longest gives way."""
-        self._pairs[user_id, conversation_id] = None
-        self._pairs.move_to_end((user_id, conversation_id))
-        if len(self._pairs) > self._limit:
-            self._pairs.popitem(last=False)
+        """Remember a pair, unless it was deleted; the one not used for longest gives way."""
+        self._put((user_id, conversation_id), is_there=self._pairs.get((user_id, conversation_id), True))
 
     def discard(self, user_id: str, conversation_id: str) -> None:
         """The conversation was deleted."""
-        self._pairs.pop((user_id, conversation_id), None)
+        self._put((user_id, conversation_id), is_there=False)
+
+    def _put(self, pair: tuple[str, str], *, is_there: bool) -> None:
+        self._pairs[pair] = is_there
+        self._pairs.move_to_end(pair)
+        if len(self._pairs) > self._limit:
+            self._pairs.popitem(last=False)

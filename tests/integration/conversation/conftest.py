@@ -55,8 +55,8 @@ def clock() -> TestClock:
 
 
 @pytest.fixture
-def writer(databases: Databases, clock: TestClock) -> Writer:
-    return Writer(databases.writer, clock)
+def writer(databases: Databases) -> Writer:
+    return Writer(databases.writer)
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 from tests.integration.conversation.events import FakeLog, Turn, batch_of
-from tests.integration.conversation.support import TestClock, Urls
+from tests.integration.conversation.support import Urls
 
 from logue_common.events import AttemptStarted, ChatReplied, ChatRequested
 from logue_common.ids import derived_id, new_id
 from logue_conversation.database import Database, make_engine
 from logue_conversation.migrate import migrate
-from logue_conversation.projection import TurnEvent
+from logue_conversation.projection import Change, TurnEvent
 from logue_conversation.tables import metadata
 from logue_conversation.writer import Writer
 
@@ -67,37 +66,31 @@ class Bench:
     def __init__(self, urls: Urls) -> None:
         self._runner = asyncio.Runner()
         self._runner.run(migrate(urls.migration_settings()))
-        engines = [make_engine(url, pool_size=1, command_seconds=10) for url in (urls.api, urls.writer, urls.relay)]
-        self._api, self._writing, self._relay = map(Database, engines)
-        self._writer = Writer(self._writing, TestClock())
+        engines = [make_engine(url, pool_size=1, command_seconds=10) for url in (urls.api, urls.writer)]
+        self._api, self._writing = map(Database, engines)
+        self._writer = Writer(self._writing)
 
-    def deliver(self, user_id: str, run: str, batches: list[list[int]]) -> tuple[dict[str, list[str]], list[str]]:
-        """What is stored for the user, and published, after these batches."""
+    def deliver(self, user_id: str, run: str, batches: list[list[int]]) -> tuple[dict[str, list[str]], list[Change]]:
+        """What is stored for the user after these batches, and what was to be told."""
         return self._runner.run(self._deliver(user_id, run, batches))
 
     async def _deliver(
         self, user_id: str, run: str, batches: list[list[int]]
-    ) -> tuple[dict[str, list[str]], list[str]]:
+    ) -> tuple[dict[str, list[str]], list[Change]]:
         records = FakeLog().add(*two_turns(user_id, run))
+        changes: list[Change] = []
         for batch in batches:
-            await self._writer.store(batch_of([records[index] for index in batch]))
+            changes += await self._writer.store(batch_of([records[index] for index in batch]))
 
         async def rows(connection: Any) -> dict[str, list[str]]:
             tables = [metadata.tables[name] for name in ("conversations", "turns", "messages")]
             return {t.name: sorted(map(repr, await connection.execute(t.select()))) for t in tables}
 
-        async def changes(connection: Any) -> list[str]:
-            query = (
-                "SELECT (convert_from(value, 'UTF8')::jsonb->>'change') || coalesce(convert_from(value, 'UTF8')::jsonb"
-                "->>'turn_id', '') FROM outbox WHERE user_id = :user ORDER BY id"
-            )
-            return [row[0] for row in await connection.execute(text(query), {"user": user_id})]
-
-        return await self._api.as_user(user_id, rows), await self._relay.as_nobody(changes)
+        return await self._api.as_user(user_id, rows), changes
 
     def close(self) -> None:
         """Close everything."""
-        for database in (self._api, self._writing, self._relay):
+        for database in (self._api, self._writing):
             self._runner.run(database.close())
         self._runner.close()
 
@@ -115,14 +108,18 @@ def test_any_delivery_leaves_the_same_rows_and_one_reply(bench: Bench, batches: 
     run = new_id()
     rows, changes = bench.deliver(f"{run}-a", run + "a", batches)
     plain_rows, plain_changes = bench.deliver(f"{run}-b", run + "b", [list(range(9))])
+    assert [change.change for change in plain_changes] == ["conversation.created", "turn.finished", "turn.finished"]
 
     assert len(rows["messages"]) == 3
     assert sum("the first outcome" in row for row in rows["messages"]) == 1
     assert not any("a late one" in row for row in rows["messages"])
     assert without_ids(rows) == without_ids(plain_rows)
-    assert len(changes) == len(set(changes)) == len(plain_changes) == 5
-    for turn in {change[-36:] for change in changes if change.startswith("turn.")}:
-        assert changes.index(f"turn.started{turn}") < changes.index(f"turn.finished{turn}")
+    assert changes[0].change == "conversation.created"
+    turns = {change.turn_id for change in changes} - {None}
+    assert len(turns) == 2
+    for turn in turns:
+        told = [change.change for change in changes if change.turn_id == turn]
+        assert set(told[told.index("turn.finished") :]) == {"turn.finished"}
 
 
 def without_ids(rows: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from tests.integration.conversation.support import Databases, TestClock
 from logue_common.topics import CHAT_REPLIED, CHAT_REQUESTED
 from logue_conversation.batches import Batch
 from logue_conversation.errors import DataRejectedError
+from logue_conversation.projection import Change
 from logue_conversation.store import conversations, messages, turns
 from logue_conversation.tables import ISOLATION_CONSTRAINT, metadata
 from logue_conversation.writer import Writer
@@ -28,14 +29,8 @@ async def rows(databases: Databases, turn: Turn) -> dict[str, list[Any]]:
     return await databases.api.as_user(turn.user_id, look)
 
 
-async def outbox(databases: Databases) -> list[tuple[str, str]]:
-    async def look(connection: Any) -> list[tuple[str, str]]:
-        found = await connection.execute(
-            text("SELECT topic, convert_from(value, 'UTF8')::jsonb->>'change' FROM outbox ORDER BY id")
-        )
-        return [tuple(row) for row in found]
-
-    return await databases.relay.as_nobody(look)
+def told(changes: list[Change]) -> list[str]:
+    return [change.change for change in changes]
 
 
 async def shown(databases: Databases, turn: Turn) -> list[tuple[str, str, str]]:
@@ -50,7 +45,7 @@ async def shown(databases: Databases, turn: Turn) -> list[tuple[str, str, str]]:
 
 async def test_a_turn_is_stored_with_question_reply_and_title(writer: Writer, databases: Databases) -> None:
     turn, log = Turn(), FakeLog()
-    await writer.store(log.batch(turn.requested(), turn.started(), turn.replied()))
+    changes = await writer.store(log.batch(turn.requested(), turn.started(), turn.replied()))
 
     stored = await databases.api.as_user(turn.user_id, lambda c: turns.get(c, turn.user_id, turn.turn_id))
     assert stored is not None
@@ -68,44 +63,50 @@ async def test_a_turn_is_stored_with_question_reply_and_title(writer: Writer, da
         ("user", turn.content, "completed"),
         ("assistant", turn.reply, "completed"),
     ]
-    assert [change for _, change in await outbox(databases)] == [
-        "conversation.created",
-        "turn.started",
-        "turn.finished",
+    assert told(changes) == ["conversation.created", "turn.finished"]
+
+
+async def test_each_step_is_told_and_told_again_when_its_record_comes_again(writer: Writer) -> None:
+    turn, log = Turn(), FakeLog()
+    steps = [
+        (turn.requested(), ["conversation.created", "turn.started"]),
+        (turn.started(), []),
+        (turn.replied(), ["turn.finished"]),
     ]
+    for event, expected in steps:
+        batch = log.batch(event)
+        assert told(await writer.store(batch)) == expected
+        assert told(await writer.store(batch)) == expected
+    assert told(await writer.store(batch_of(log.records[:1]))) == ["conversation.created", "turn.finished"]
+    assert told(await writer.store(log.batch(turn.requested()))) == []  # a retry of the client
+    assert told(await writer.store(log.batch(turn.replied(attempt=2)))) == []  # a late outcome
 
 
-async def test_a_full_replay_changes_no_row_and_publishes_nothing(writer: Writer, databases: Databases) -> None:
+async def test_a_full_replay_changes_no_row(writer: Writer, databases: Databases) -> None:
     turn, log = Turn(), FakeLog()
     second = turn.next()
     log.add(turn.requested(), turn.started(), turn.replied(), second.requested(), second.replied("cancelled"))
     await writer.store(batch_of(log.records))
-    before, published = await rows(databases, turn), await outbox(databases)
+    before = await rows(databases, turn)
 
     await writer.store(batch_of(log.records))
     for record in log.records:
         await writer.store(batch_of([record]))
 
     assert await rows(databases, turn) == before
-    assert await outbox(databases) == published
 
 
 async def test_an_outcome_before_its_request_stays_invisible_until_that_comes(
     writer: Writer, databases: Databases
 ) -> None:
     turn, log = Turn(), FakeLog()
-    await writer.store(log.batch(turn.replied()))
+    assert await writer.store(log.batch(turn.replied())) == []
     assert await shown(databases, turn) == []
     assert await databases.api.as_user(turn.user_id, lambda c: conversations.page(c, turn.user_id, None, 10)) == []
-    assert await outbox(databases) == []
 
-    await writer.store(log.batch(turn.requested()))
+    changes = await writer.store(log.batch(turn.requested()))
     assert [role for role, *_ in await shown(databases, turn)] == ["user", "assistant"]
-    assert [change for _, change in await outbox(databases)] == [
-        "conversation.created",
-        "turn.started",
-        "turn.finished",
-    ]
+    assert told(changes) == ["conversation.created", "turn.finished"]
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -113,13 +114,12 @@ async def test_the_first_outcome_wins(writer: Writer, databases: Databases, toge
     turn, log = Turn(), FakeLog()
     log.add(turn.requested(), turn.replied("cancelled", content="half"), turn.replied(content="whole", attempt=2))
     parts = [log.records] if together else [[record] for record in log.records]
-    for part in parts:
-        await writer.store(batch_of(part))
+    changes = [change for part in parts for change in await writer.store(batch_of(part))]
     assert await shown(databases, turn) == [
         ("user", turn.content, "cancelled"),
         ("assistant", "half", "cancelled"),
     ]
-    assert [change for _, change in await outbox(databases)].count("turn.finished") == 1
+    assert told(changes).count("turn.finished") == 1
 
 
 async def test_failed_and_emptily_cancelled_turns_keep_the_question_only(writer: Writer, databases: Databases) -> None:

@@ -15,3 +15,12 @@ def test_the_pair_not_used_for_longest_gives_way() -> None:
     owned.discard("ann", "1")
     owned.discard("ann", "1")
     assert ("ann", "1") not in owned
+
+
+def test_a_conversation_stays_deleted_when_its_creation_is_heard_later() -> None:
+    owned = OwnedConversations()
+    owned.discard("ann", "1")
+    owned.add("ann", "1")
+    assert ("ann", "1") not in owned
+    owned.add("bob", "1")
+    assert ("bob", "1") in owned
