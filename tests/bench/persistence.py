@@ -38,7 +38,7 @@ _TEXT = "A sentence of an ordinary length, as people write them when they ask so
 
 
 async def drain(stack: Stack, turns: int) -> dict[str, Any]:
-    """Write `turns` turns into the log while the service is away; then see how long its processes take to store them."""
+    """Write `turns` turns into the log while the service is away; then see how fast its processes store them."""
     producer = Producer({"bootstrap_servers": stack.kafka_bootstrap}, client_id="bench")
     producer.start()
     await producer.wait_connected(10.0)

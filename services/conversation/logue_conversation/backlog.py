@@ -13,8 +13,10 @@ from logue_common.dead_letters import Record
 
 
 class Backlog:
-    """After a pause there is more than one batch takes. A fetch brings one partition's records after the other's; a
-    batch of such would have the requests of some turns and the outcomes of others, and store each turn three times.
+    """Puts in order what a poll brings partition by partition.
+
+    After a pause there is more than one batch takes. Without this, a batch would have the requests of some turns and
+    the outcomes of others, and each turn would be stored three times.
     """
 
     def __init__(self) -> None:
@@ -33,8 +35,9 @@ class Backlog:
         """Keep what a poll of the consumer brought."""
         now = time.time_ns() // 1_000_000
         for partition, records in polled.items():
-            self._records.setdefault(partition, deque()).extend(records)
-            self._fetched_at[partition] = now
+            if records:
+                self._records.setdefault(partition, deque()).extend(records)
+                self._fetched_at[partition] = now
 
     def take(self, limit: int) -> dict[TopicPartition, list[Record]]:
         """Up to `limit` records, the oldest of all partitions, each partition in its own order."""

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from logue_common.errors import LogueError
-from logue_common.producer import NotSentError, Producer
+from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
 from logue_conversation import metrics
 from logue_conversation.bulk import arrays, rows_of
 from logue_conversation.database import Database
@@ -97,7 +97,12 @@ class Relay:
         for row in rows:
             headers = [(name, value.encode()) for name, value in row.headers]
             deliveries.append(await self._producer.enqueue(row.topic, key=row.key, value=row.value, headers=headers))
-        await self._producer.confirmed(deliveries, _ACK_SECONDS)
+        _, missing = await asyncio.wait(deliveries, timeout=_ACK_SECONDS)
+        failed = [delivery for delivery in deliveries if delivery.done() and delivery.exception() is not None]
+        if missing:
+            self._producer.replace()  # lest it sends them after all, behind later ones
+        if missing or failed:
+            raise DeliveryUnknownError("Kafka did not confirm all rows of the outbox.")
         await connection.execute(_DELETE, arrays(_KEY, ((row.user_id, row.id) for row in rows)))
         for row in rows:
             metrics.RELAYED.labels(row.topic).inc()

@@ -1,7 +1,7 @@
-"""Tells the user's other tabs and devices how turns stand, after that is stored.
+"""Tells the user's other tabs and devices, and the gateways, what the writer has stored.
 
-The log is the outbox of these: what was told of a record is told again when the record is delivered again, and its
-offset is committed only after that. So a turn costs neither rows nor a transaction of the relay (ADR 0021).
+The log is the outbox of these changes: what was told of a record is told again when the record is delivered again, and
+its offset is committed only after that. So a turn costs neither rows nor a transaction of the relay (ADR 0021).
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from logue_conversation import metrics, outbox
 from logue_conversation.database import Database
 from logue_conversation.projection import Change
 
-_ACK_SECONDS = 5.0
-#: After a failure, so long everything goes through the outbox, which waits for the broker and holds nobody up.
+_SECONDS = 5.0
+#: After a failure all changes take the way through the outbox for so long, where they hold nobody up.
 _OUTBOX_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Teller:
-    """Publishes changes in their order, or leaves them to the relay while the topic takes nothing."""
+    """Publishes changes in their order; leaves them to the relay while the topic takes nothing."""
 
     def __init__(self, producer: Producer, database: Database, clock: Clock, *, added: Callable[[], None]) -> None:
         self._producer = producer
         self._database = database
         self._clock = clock
+        #: Called when rows were added to the outbox.
         self._added = added
         self._publish_from = float("-inf")
 
@@ -45,7 +46,7 @@ class Teller:
             try:
                 await self._publish(changes)
             except (NotSentError, DeliveryUnknownError) as error:
-                _log.warning("changes_wait_in_outbox", cause=str(error))
+                _log.warning("changes_take_the_outbox", cause=str(error))
                 self._publish_from = loop.time() + _OUTBOX_SECONDS
             else:
                 return
@@ -59,5 +60,5 @@ class Teller:
         now = self._clock()
         events = [outbox.event_of(change, now) for change in changes]
         records = [(e.user_id, encode(e), event_headers(e, source=outbox.SOURCE, at=now)) for e in events]
-        await self._producer.confirmed(await self._producer.enqueue_all(CONVERSATION_CHANGED, records), _ACK_SECONDS)
+        await self._producer.send_all(CONVERSATION_CHANGED, records, timeout_seconds=_SECONDS)
         metrics.TOLD.inc(len(changes))

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 from logue_common.consumer import stop_consumer
 from logue_common.ids import new_id
 from logue_common.producer import DeliveryUnknownError, NotSentError, Producer
-from logue_common.topics import MAX_RECORD_BYTES
+from logue_common.topics import MAX_RECORD_BYTES, partition_of
 from logue_devstack.noida import NoidaBroker
 from logue_devstack.process import wait_until
 from logue_devstack.server import free_ports
@@ -115,11 +115,25 @@ async def test_a_record_arrives_with_key_value_headers_and_partition(broker: str
     assert (record.key, record.value, record.headers) == (b"k", b"v", (("h", b"1"), ("h", b"2")))
 
 
+async def test_many_records_at_once_keep_their_order_and_go_where_single_ones_go(broker: str) -> None:
+    topic = await new_topic(broker, partitions=3)
+    keys = [f"user-{n % 7}" for n in range(3000)]  # more than one batch of 256 KiB for each partition
+    values = [b"%d:" % n + b"x" * 500 for n in range(len(keys))]
+    async with producing(broker) as producer:
+        assert await producer.wait_connected(10)
+        await producer.send_all(topic, [(k, v, [("h", b"1")]) for k, v in zip(keys, values, strict=True)])
+        await producer.send_all(topic, [])
+    expected = [v for number in range(3) for k, v in zip(keys, values, strict=True) if partition_of(k, 3) == number]
+    assert await values_of(broker, topic, partitions=3) == expected
+
+
 async def test_without_a_broker_nothing_is_sent_and_it_says_so() -> None:
     async with producing(f"127.0.0.1:{free_ports(1)[0]}") as producer:
         assert not producer.is_connected
         with pytest.raises(NotSentError):
             await producer.enqueue("topic", key="k", value=b"v", headers=[])
+        with pytest.raises(NotSentError):
+            await producer.send_all("topic", [("k", b"v", [])])
         began = time.monotonic()
         with pytest.raises(NotSentError):
             await send(producer, "topic", "v", seconds=0.3)
@@ -150,16 +164,19 @@ async def test_records_survive_a_restart_of_the_broker_in_order(own_broker: Noid
     assert values == [b"before", *(b"during-%d" % n for n in range(10)), b"after"]
 
 
+@pytest.mark.parametrize("together", [False, True])
 async def test_a_frozen_broker_is_unknown_delivery_and_its_old_batch_is_never_sent_again(
-    own_broker: NoidaBroker,
+    own_broker: NoidaBroker, together: bool
 ) -> None:
     await asyncio.to_thread(own_broker.start)
     topic = await new_topic(own_broker.bootstrap)
     async with producing(own_broker.bootstrap) as producer:
         await send(producer, topic, "before")
         freeze(own_broker)
+        many = producer.send_all(topic, [("k", b"doubtful", [])], timeout_seconds=0.5)
         with pytest.raises(DeliveryUnknownError):
-            await send(producer, topic, "doubtful", seconds=0.5)
+            await (many if together else send(producer, topic, "doubtful", seconds=0.5))
+        many.close()
         assert not producer.is_connected
         later = asyncio.create_task(send(producer, topic, "after", seconds=15))
         await asyncio.sleep(1)

@@ -1,0 +1,101 @@
+"""What the writer has stored reaches the topic, or the outbox while that takes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.integration.conversation.kafka import records_of
+from tests.integration.conversation.support import Databases, TestClock
+
+from logue_common.events import ConversationChanged, decode
+from logue_common.ids import new_id
+from logue_common.producer import Producer
+from logue_common.settings import KafkaSettings, TopicSettings
+from logue_common.topics import CONVERSATION_CHANGED, ensure_topics
+from logue_conversation.errors import StoreUnavailableError
+from logue_conversation.projection import Change
+from logue_conversation.tables import outbox
+from logue_conversation.telling import Teller
+from logue_devstack.server import free_ports
+
+
+def changes_of(user: str, count: int) -> list[Change]:
+    conversation = new_id()
+    return [Change("turn.started", user, conversation, new_id()) for _ in range(count)]
+
+
+async def in_outbox(databases: Databases) -> list[str]:
+    """The turns, in order."""
+
+    async def look(connection: Any) -> list[str]:
+        rows = await connection.execute(outbox.select().order_by(outbox.c.id))
+        return [str(decode(ConversationChanged, row.value).turn_id) for row in rows]
+
+    return await databases.relay.as_nobody(look)
+
+
+@pytest.fixture
+async def unreachable() -> AsyncIterator[Producer]:
+    producer = Producer({"bootstrap_servers": f"127.0.0.1:{free_ports(1)[0]}"}, client_id="test")
+    producer.start()
+    yield producer
+    await producer.close()
+
+
+async def test_changes_are_in_the_topic_in_their_order(databases: Databases, clock: TestClock, broker: str) -> None:
+    await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
+    producer = Producer({"bootstrap_servers": broker}, client_id="test")
+    producer.start()
+    assert await producer.wait_connected(10)
+    teller = Teller(producer, databases.writer, clock, added=lambda: pytest.fail("the outbox was used"))
+    user = f"user-{new_id()}"
+    changes = changes_of(user, 300)
+    await teller.tell(changes)
+    await teller.tell([])
+    await producer.close()
+    found = [decode(ConversationChanged, r.value) for r in await records_of(broker, CONVERSATION_CHANGED, user)]
+    assert [(e.change, e.turn_id) for e in found] == [(change.change, change.turn_id) for change in changes]
+    assert await in_outbox(databases) == []
+
+
+async def test_what_the_broker_does_not_take_waits_in_the_outbox(
+    databases: Databases, clock: TestClock, unreachable: Producer
+) -> None:
+    woken: list[None] = []
+    teller = Teller(unreachable, databases.writer, clock, added=lambda: woken.append(None))
+    first, second = changes_of("ann", 2), changes_of("bob", 1)
+    await teller.tell(first)
+    await teller.tell(second)
+    assert await in_outbox(databases) == [change.turn_id for change in (*first, *second)]
+    assert len(woken) == 2
+
+
+async def test_a_broker_that_is_back_is_used_again_after_a_while_only(
+    databases: Databases, clock: TestClock, unreachable: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    async def send_all(topic: str, *_: Any, **__: Any) -> None:
+        sent.append(topic)
+
+    teller = Teller(unreachable, databases.writer, clock, added=lambda: None)
+    await teller.tell(changes_of("ann", 1))
+    monkeypatch.setattr(unreachable, "send_all", send_all)
+    await teller.tell(changes_of("ann", 1))
+    assert (len(await in_outbox(databases)), sent) == (2, [])
+    teller._publish_from = float("-inf")
+    await teller.tell(changes_of("ann", 1))
+    assert (len(await in_outbox(databases)), sent) == (2, [CONVERSATION_CHANGED])
+
+
+async def test_with_neither_broker_nor_store_it_says_so(
+    databases: Databases, clock: TestClock, unreachable: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreUnavailableError("away")
+
+    monkeypatch.setattr(databases.writer, "as_users", away)
+    with pytest.raises(StoreUnavailableError):
+        await Teller(unreachable, databases.writer, clock, added=lambda: None).tell(changes_of("ann", 1))
