@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from logue_common.dead_letters import Record
@@ -23,8 +25,8 @@ class Backlog:
         self._records: dict[TopicPartition, deque[Record]] = {}
         self._fetched_at: dict[TopicPartition, int] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._records)
+    def __len__(self) -> int:
+        return sum(map(len, self._records.values()))
 
     @property
     def partitions(self) -> set[TopicPartition]:
@@ -38,6 +40,12 @@ class Backlog:
             if records:
                 self._records.setdefault(partition, deque()).extend(records)
                 self._fetched_at[partition] = now
+
+    async def refill(self, consumer: AIOKafkaConsumer, records: int) -> None:
+        """Up to so many records of each partition of which nothing is left here, as far as they have been fetched."""
+        for partition in consumer.assignment() - self.partitions:
+            self.add(await consumer.getmany(partition, max_records=records))
+            await asyncio.sleep(0)  # unpacking takes its time, and others wait
 
     def take(self, limit: int) -> dict[TopicPartition, list[Record]]:
         """Up to `limit` records, the oldest of all partitions, each partition in its own order."""

@@ -123,7 +123,7 @@ class Subscriber:
             )
             try:
                 self._in_group = False
-                consumer.subscribe(TOPICS, listener=_Joined(self._joined))
+                consumer.subscribe(TOPICS, listener=_Rebalances(self._backlog.clear, self._joined))
                 await consumer.start()
                 tune_fetches(consumer)
                 self._positioned.clear()
@@ -155,12 +155,12 @@ class Subscriber:
             self.trouble = None if self._in_group else "has not joined its group yet"
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> None:
-        """Fill the backlog, each partition again when all of it was taken."""
         if not self._backlog:
             await self._gather()
-            self._backlog.add(await consumer.getmany(timeout_ms=_POLL_MS))
-        elif drained := consumer.assignment() - self._backlog.partitions:
-            self._backlog.add(await consumer.getmany(*drained))
+            self._backlog.add(await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records))
+            if len(self._backlog) < self._batch_records:
+                return  # there is no more
+        await self._backlog.refill(consumer, max(1, self._batch_records // 4))
 
     async def _gather(self) -> None:
         """Wait until the next batch may begin, or somebody waits for it; then gather nothing for a moment."""
@@ -191,7 +191,7 @@ class Subscriber:
         with batch_span(GROUP, len(decoded.batch.events), decoded.traced):
             changes = await self._bisect(consumer, decoded, decoded.batch)
             await self._until_done(consumer, lambda: self._teller.tell(changes))
-        _tell(decoded)
+        _report(decoded)
         await self._commit(consumer, decoded.batch.positions)
         self._stored_positions |= decoded.batch.positions
         self._positioned |= decoded.batch.positions.keys()
@@ -293,21 +293,23 @@ class Subscriber:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
-class _Joined(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Tells when the group has given this member its partitions."""
+class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells when the group takes this member's partitions, and when it has given it some."""
 
-    def __init__(self, joined: Callable[[], None]) -> None:
+    def __init__(self, revoked: Callable[[], None], joined: Callable[[], None]) -> None:
+        self._revoked = revoked
         self._joined = joined
 
-    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Nothing to do: a batch in hand is stored all the same, and stored again by the next owner."""
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002
+        """A batch in hand is stored all the same, and stored again by the next owner; the rest is fetched again."""
+        self._revoked()
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # noqa: ARG002
         """Also called with no partition."""
         self._joined()
 
 
-def _tell(decoded: Decoded) -> None:
+def _report(decoded: Decoded) -> None:
     """What metrics and the log say of a batch that is stored."""
     now = time.time()
     exemplars = {id(each.logged): exemplar_of(each.traceparent) for each in decoded.traced}
