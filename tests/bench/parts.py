@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from tests.bench import crowd, growth, open_streams, persistence, systems
+from tests.bench import crowd, growth, hop, open_streams, persistence, systems
 from tests.bench.compare import saturated
 from tests.bench.systems import System
 from tests.bench.users import Population
 
+from logue_devstack.ports import Ports
 from logue_devstack.stack import Stack
 
 _OPEN_STREAMS = 10_000
@@ -66,12 +67,32 @@ def _open() -> dict[str, Any]:
         return {"open": uvloop.run(open_streams.measure(system, system.bootstrap, _OPEN_STREAMS, 45.0))}
 
 
-def _drain() -> dict[str, Any]:
+@contextmanager
+def _without_agents(broker: str, conversations: int = 1) -> Iterator[Stack]:
+    ports = Ports.random(gateways=1, agents=0, conversations=conversations)
     with (
         tempfile.TemporaryDirectory(prefix="logue-bench-") as folder,
-        Stack(Path(folder), broker="apache", agents=0, restart_crashed=False) as stack,
+        Stack(Path(folder), broker=broker, ports=ports, restart_crashed=False) as stack,
     ):
-        return {"drain": uvloop.run(persistence.drain(stack, 20_000))}
+        yield stack
+
+
+def _drain() -> dict[str, Any]:
+    found = []
+    for processes in (1, 2):
+        with _without_agents("apache", processes) as stack:
+            found.append(uvloop.run(persistence.drain(stack, 40_000)))
+    return {"drain": found}
+
+
+def _hop() -> dict[str, Any]:
+    found = {}
+    for broker in ("noida", "apache"):
+        with _without_agents(broker) as stack:
+            stack.stop_one("gateway-0")
+            stack.stop_one("conversation")
+            found[broker] = uvloop.run(hop.one_way(stack.kafka_bootstrap, 1000))
+    return {"hop": found}
 
 
 def _history() -> dict[str, Any]:
@@ -118,6 +139,7 @@ ALL: Mapping[str, Callable[[], dict[str, Any]]] = {
     "open": _open,
     "drain": _drain,
     "history": _history,
+    "hop": _hop,
     "concurrency": _concurrency,
     "length": _length,
     "turns": _turns,

@@ -116,7 +116,12 @@ def _targets() -> list[Target]:
         Target("open streams: delivery p99 (ms)", lambda r: r["open"]["delivery_ms"]["p99"], 250),
         Target("open streams: KiB each", lambda r: r["open"]["kib_per_stream"]["after_events"], 30),
         Target("open streams: late heartbeats", lambda r: r["open"]["heartbeats"]["late"], 0),
-        Target("events stored a second", lambda r: r["drain"]["events_per_second"], 20_000, at_least=True),
+        Target(
+            "events stored a second, by two processes",
+            lambda r: r["drain"][1]["events_per_second"],
+            20_000,
+            at_least=True,
+        ),
         Target("a page of history under load, p95 (ms)", lambda r: r["history"]["page_ms"]["p95"], 20),
         Target(
             "CPU of a turn, 10 to 1,000 at once: highest ÷ lowest",
