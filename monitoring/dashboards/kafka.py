@@ -153,9 +153,10 @@ ROWS = (
             width=8,
         ),
         lines(
-            "Outbox",
+            "What changed",
             "ops",
-            "Changes published for other tabs and devices, and batches that failed.",
+            "Told by the writer, published from the outbox by topic, and batches of the outbox that failed.",
+            rates("logue_conversation_changes_told_total", legend="told"),
             rates("logue_conversation_outbox_relayed_total", "topic"),
             rates("logue_conversation_outbox_failures_total", legend="failed batches"),
             width=8,

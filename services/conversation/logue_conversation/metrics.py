@@ -40,7 +40,7 @@ POOL_CONNECTIONS = Gauge(
     ["pool", "state"],
 )
 RELAYED = Counter("logue_conversation_outbox_relayed", "Outbox rows published", ["topic"])
-TOLD = Counter("logue_conversation_changes_told", "Changes of turns published without the outbox")
+TOLD = Counter("logue_conversation_changes_told", "Changes that the writer published past the outbox")
 RELAY_FAILURES = Counter("logue_conversation_outbox_failures", "Outbox batches that must be tried again")
 LOST_TURNS = Counter("logue_conversation_lost_turns", "Turns failed because the log no longer holds them")
 RECONCILE_FAILURES = Counter("logue_conversation_reconcile_failures", "Searches for lost turns that failed")
