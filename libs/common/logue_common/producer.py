@@ -137,13 +137,20 @@ class Producer:
         producer = self._current
         if producer is None:
             raise NotSentError("Kafka cannot be reached.")
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout_at(deadline):
                 partitions = len(await producer.partitions_for(topic))
-                batches = _batched(producer, records, partitions)
-                sent = [await producer.send_batch(batch, topic, partition=number) for number, batch in batches]
-                await asyncio.gather(*sent)
         except (TimeoutError, KafkaError) as error:
+            raise NotSentError(f"Nothing is known of the topic {topic}: {type(error).__name__}.") from error
+        sent: list[asyncio.Future[RecordMetadata]] = []
+        try:
+            async with asyncio.timeout_at(deadline):
+                for partition, batch in _batched(producer, records, partitions):
+                    sent.append(await producer.send_batch(batch, topic, partition=partition))
+                    sent[-1].add_done_callback(_taken)
+                await asyncio.gather(*sent)
+        except (TimeoutError, KafkaError, AssertionError, TypeError) as error:  # the last two: the topic is gone
             self._drop(producer)
             raise DeliveryUnknownError(f"Kafka did not confirm the records: {type(error).__name__}.") from error
 
@@ -231,3 +238,9 @@ def _batched(
             open_batches[partition] = producer.create_batch()
             open_batches[partition].append(**record)
     yield from open_batches.items()
+
+
+def _taken(delivery: asyncio.Future[RecordMetadata]) -> None:
+    """Its error is known from another one; asyncio would complain of an exception that nobody took."""
+    if not delivery.cancelled():
+        delivery.exception()

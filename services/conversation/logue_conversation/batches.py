@@ -45,7 +45,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Decoded:
-    """A poll of the consumer, decoded."""
+    """Records of the log, decoded."""
 
     batch: Batch
     #: What the batch's events were decoded from, one by one.

@@ -92,7 +92,7 @@ async def bootstrap(settings: ConversationSettings, clock: Clock = utc_now) -> A
     subscriber = Subscriber(
         options,
         Writer(writer),
-        Teller(producer, writer, clock, added=outbox_relay.wake),
+        Teller(producer, writer, clock, outbox_relay),
         dead_letters,
         batch_records=settings.conversation_batch_records,
         news=news,

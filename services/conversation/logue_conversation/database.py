@@ -32,7 +32,7 @@ _DATA_ERRORS = ("22", "23")
 _TRANSACTION = {"db.system.name": "postgresql", "db.operation.name": "transaction"}
 
 _ACT_FOR_USER = text("SELECT set_config('logue.user_id', :who, true)")
-_ACT_FOR_USERS = text("SELECT set_config('logue.user_ids', :who, true)")
+_ACT_FOR_USERS = text("SELECT set_config('logue.users', :who, true)")
 
 
 def sqlalchemy_url(url: str) -> URL:

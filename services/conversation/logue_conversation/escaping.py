@@ -44,7 +44,7 @@ def _mapped(value: Any, change: Any) -> Any:
     match value:
         case str():
             return change(value)
-        case list():
+        case list() | tuple():
             return [_mapped(item, change) for item in value]
         case dict():
             return {change(key): _mapped(item, change) for key, item in value.items()}

@@ -13,7 +13,8 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from logue_common.errors import StartupError
 from logue_conversation import roles
@@ -24,6 +25,11 @@ from logue_conversation.settings import MigrationSettings
 _LOCK = 0x4C6F677565
 #: An index on a large table takes its time.
 _STATEMENT_SECONDS = 3600.0
+#: How long a lock on a table is waited for before everything is let go and tried again.
+_LOCK_WAIT = "1s"
+_PAUSE_SECONDS = 2.0
+#: SQLSTATEs of a lock that was not to be had, and of a deadlock.
+_BUSY = ("55P03", "40P01")
 
 
 async def migrate(settings: MigrationSettings) -> None:
@@ -39,16 +45,30 @@ async def migrate(settings: MigrationSettings) -> None:
         settings.database_owner_url.get_secret_value(), pool_size=1, command_seconds=_STATEMENT_SECONDS
     )
     try:
-        async with engine.begin() as connection:
-            # Held to the end of the transaction; PostgreSQL's DDL is transactional, so all of it or nothing happens.
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            for login in logins:
-                await roles.ensure_role(connection, login)
-            await connection.run_sync(_upgrade)
+        while True:
+            try:
+                await _migrate_once(engine, logins)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _BUSY:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS)  # services are at work, and must not wait for us
+            else:
+                return
     except (OSError, TimeoutError) as error:
         raise StartupError(f"PostgreSQL cannot be reached at LOGUE_DATABASE_OWNER_URL: {error}") from error
     finally:
         await engine.dispose()
+
+
+async def _migrate_once(engine: AsyncEngine, logins: list[roles.Login]) -> None:
+    async with engine.begin() as connection:
+        # Held to the end of the transaction; PostgreSQL's DDL is transactional, so all of it or nothing happens.
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        # Whoever reads or writes queues behind a lock that waits.
+        await connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": _LOCK_WAIT})
+        for login in logins:
+            await roles.ensure_role(connection, login)
+        await connection.run_sync(_upgrade)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Rows of the outbox: what must be published because of a transaction, written in that transaction."""
+"""Rows of the outbox: what must be published because of a transaction, written in it. The relay publishes them."""
 
 from __future__ import annotations
 

@@ -211,11 +211,10 @@ class Projection:
         if record.partition != turn.request_partition:
             return
         if record.offset == turn.request_offset:
-            if turn.sequence == 1:
-                is_its_first = conversation.created_at == turn.requested_at
-                self._tell_conversation(
-                    "conversation.created" if is_its_first else "conversation.updated", conversation
-                )
+            if turn.sequence == 1 and conversation.created_at == turn.requested_at:
+                self._tell_conversation("conversation.created", conversation)
+            elif turn.sequence == 1 and conversation.title == title_of(event.content):
+                self._tell_conversation("conversation.updated", conversation)
             self._tell("turn.finished" if turn.is_over else "turn.started", turn)
         if record.offset < (turn.request_offset or 0) and not turn.is_over:
             # A log only grows: this one lost its tail, and what the gateway waits for is what this copy says.

@@ -47,6 +47,8 @@ class Relay:
         self._producer = producer
         self._wake = asyncio.Event()
         self._stopping = False
+        #: False while rows that this process added may still be in the outbox.
+        self.is_through = True
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -55,6 +57,7 @@ class Relay:
 
     def wake(self) -> None:
         """Say that there may be rows."""
+        self.is_through = False
         self._wake.set()
 
     async def stop(self) -> None:
@@ -76,6 +79,7 @@ class Relay:
             self._wake.clear()
             try:
                 count = await self.publish_next()
+                self.is_through = count < _BATCH and not self._wake.is_set()
             except (KafkaError, LogueError) as error:
                 metrics.RELAY_FAILURES.inc()
                 _log.warning("outbox_waits", cause=str(error) or type(error).__name__)

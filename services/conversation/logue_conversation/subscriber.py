@@ -92,6 +92,9 @@ class Subscriber:
         #: Partitions whose position the store knows, since they were assigned.
         self._positioned: set[TopicPartition] = set()
         self._backlog = Backlog()
+        #: In a rebalance the consumer still names its partitions, and where it was: beyond records that were let go.
+        self._holds_partitions = False
+        self._revocations = 0
         self.trouble: str | None = "not connected to Kafka yet"
 
     def start(self) -> None:
@@ -122,8 +125,8 @@ class Subscriber:
                 session_timeout_ms=int(SESSION_SECONDS * 1000),
             )
             try:
-                self._in_group = False
-                consumer.subscribe(TOPICS, listener=_Rebalances(self._backlog.clear, self._joined))
+                self._in_group = self._holds_partitions = False
+                consumer.subscribe(TOPICS, listener=_Rebalances(self._revoked, self._joined))
                 await consumer.start()
                 tune_fetches(consumer)
                 self._positioned.clear()
@@ -159,7 +162,7 @@ class Subscriber:
             await self._gather()
             self._backlog.add(await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._batch_records))
             if len(self._backlog) < self._batch_records:
-                return  # there is no more
+                return  # nothing else has been fetched
         await self._backlog.refill(consumer, max(1, self._batch_records // 4))
 
     async def _gather(self) -> None:
@@ -176,8 +179,13 @@ class Subscriber:
         if wait > 0:
             await self._pause(wait)
 
+    def _revoked(self) -> None:
+        self._holds_partitions = False
+        self._revocations += 1
+        self._backlog.clear()
+
     def _joined(self) -> None:
-        self._in_group = True
+        self._in_group = self._holds_partitions = True
         self._watch.committed()
         # Whoever had the partitions meanwhile may have gone on, or the log may be another one.
         self._positioned.clear()
@@ -256,17 +264,19 @@ class Subscriber:
         Otherwise nobody could tell an empty partition from one that was never read. Repeated, because the position in
         the store may be wrong: a former owner's last batch may have set it back, or the broker may have lost its tail.
         """
-        # Where something waits in the backlog, the consumer is further than the store.
-        assigned = consumer.assignment() - self._backlog.partitions
+        assigned, revocations = consumer.assignment(), self._revocations
         is_due = asyncio.get_running_loop().time() >= self._assert_at
         if not assigned or not (is_due or assigned - self._positioned):
             return
         positions: dict[TopicPartition, int] = {}
         for partition in assigned:
             try:
-                positions[partition] = await asyncio.wait_for(consumer.position(partition), _POSITION_SECONDS)
+                consumed = await asyncio.wait_for(consumer.position(partition), _POSITION_SECONDS)
             except (TimeoutError, IllegalStateError):
                 return
+            positions[partition] = self._backlog.begins_at(partition, consumed)
+        if not self._holds_partitions or revocations != self._revocations:
+            return
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
         self._stored_positions |= positions
         self._positioned |= assigned

@@ -7,7 +7,7 @@ its offset is committed only after that. So a turn costs neither rows nor a tran
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -18,23 +18,28 @@ from logue_common.topics import CONVERSATION_CHANGED
 from logue_conversation import metrics, outbox
 from logue_conversation.database import Database
 from logue_conversation.projection import Change
+from logue_conversation.relay import Relay
 
 _SECONDS = 5.0
-#: After a failure all changes take the way through the outbox for so long, where they hold nobody up.
+#: After a failure all changes take the way through the outbox, where they hold nobody up: so long, and until that is
+#: empty, lest one overtakes another.
 _OUTBOX_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Teller:
-    """Publishes changes in their order; leaves them to the relay while the topic takes nothing."""
+    """Publishes changes in their order; leaves them to the relay while the topic takes nothing.
 
-    def __init__(self, producer: Producer, database: Database, clock: Clock, *, added: Callable[[], None]) -> None:
+    Order holds within one process. Where a partition has just moved, its former owner may tell something late; the new
+    one tells how things stand after that.
+    """
+
+    def __init__(self, producer: Producer, database: Database, clock: Clock, relay: Relay) -> None:
         self._producer = producer
         self._database = database
         self._clock = clock
-        #: Called when rows were added to the outbox.
-        self._added = added
+        self._relay = relay
         self._publish_from = float("-inf")
 
     async def tell(self, changes: Sequence[Change]) -> None:
@@ -42,7 +47,7 @@ class Teller:
         if not changes:
             return
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._publish_from:
+        if loop.time() >= self._publish_from and self._relay.is_through:
             try:
                 await self._publish(changes)
             except (NotSentError, DeliveryUnknownError) as error:
@@ -54,9 +59,11 @@ class Teller:
         rows = [outbox.changed(change, now) for change in changes]
         users = {change.user_id for change in changes}
         await self._database.as_users(users, lambda connection: outbox.add(connection, rows))
-        self._added()
+        self._relay.wake()
 
     async def _publish(self, changes: Sequence[Change]) -> None:
+        if not await self._producer.wait_connected(_SECONDS):
+            raise NotSentError("Kafka cannot be reached.")
         now = self._clock()
         events = [outbox.event_of(change, now) for change in changes]
         records = [(e.user_id, encode(e), event_headers(e, source=outbox.SOURCE, at=now)) for e in events]

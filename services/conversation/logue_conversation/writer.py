@@ -138,14 +138,14 @@ class Writer:
         return list(found.changes.values())
 
     async def _write(self, connection: AsyncConnection, batch: Batch) -> Projection:
-        projection = Projection({}, {})
+        found = Projection({}, {})
         if batch.events:
-            projection.conversations = await _lock_conversations(connection, batch)
-            projection.turns = await _load_turns(connection, batch)
-            projection.apply_all(batch.events)
-            await self._write_projection(connection, projection)
+            locked = await _lock_conversations(connection, batch)
+            found = Projection(locked, await _load_turns(connection, batch))
+            found.apply_all(batch.events)
+            await self._write_projection(connection, found)
         await _write_positions(connection, batch.positions)
-        return projection
+        return found
 
     async def _write_projection(self, connection: AsyncConnection, found: Projection) -> None:
         await _write_all(

@@ -31,7 +31,7 @@ def changes_reader(options: dict[str, Any], index: int, owned: OwnedConversation
         try:
             event = decode(ConversationChanged, record.value)
         except UnreadableRecordError:
-            return  # the consumer that stores it sends it to chat.dlq; here a later lookup tells the truth
+            return  # a later lookup tells the truth
         if event.change == "conversation.created":
             owned.add(event.user_id, event.conversation_id)
         elif event.change == "conversation.deleted":

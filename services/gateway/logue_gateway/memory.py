@@ -12,6 +12,7 @@ from logue_common.events import ReplyTo
 #: A turn is about 1 KiB here; a gateway publishes this many in some minutes of full load.
 MAX_TURNS = 20_000
 MAX_CONVERSATIONS = 100_000
+MAX_DELETED = 10_000
 
 
 @dataclass(slots=True)
@@ -75,25 +76,29 @@ class OwnedConversations:
 
     def __init__(self, limit: int = MAX_CONVERSATIONS) -> None:
         self._limit = limit
-        #: False for what was deleted: that it was created may be heard later.
-        self._pairs: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        self._pairs: OrderedDict[tuple[str, str], None] = OrderedDict()
+        #: The latest ones: that they were created may be heard later.
+        self._deleted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def __contains__(self, pair: tuple[str, str]) -> bool:
-        if not self._pairs.get(pair):
+        if pair not in self._pairs:
             return False
         self._pairs.move_to_end(pair)
         return True
 
     def add(self, user_id: str, conversation_id: str) -> None:
         """Remember a pair, unless it was deleted; the one not used for longest gives way."""
-        self._put((user_id, conversation_id), is_there=self._pairs.get((user_id, conversation_id), True))
+        if (user_id, conversation_id) not in self._deleted:
+            _put(self._pairs, (user_id, conversation_id), self._limit)
 
     def discard(self, user_id: str, conversation_id: str) -> None:
         """The conversation was deleted."""
-        self._put((user_id, conversation_id), is_there=False)
+        self._pairs.pop((user_id, conversation_id), None)
+        _put(self._deleted, (user_id, conversation_id), MAX_DELETED)
 
-    def _put(self, pair: tuple[str, str], *, is_there: bool) -> None:
-        self._pairs[pair] = is_there
-        self._pairs.move_to_end(pair)
-        if len(self._pairs) > self._limit:
-            self._pairs.popitem(last=False)
+
+def _put(pairs: OrderedDict[tuple[str, str], None], pair: tuple[str, str], limit: int) -> None:
+    pairs[pair] = None
+    pairs.move_to_end(pair)
+    if len(pairs) > limit:
+        pairs.popitem(last=False)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
-from tests.integration.conversation.support import Urls
+from tests.integration.conversation.events import Turn
+from tests.integration.conversation.kafka import records_of
+from tests.integration.conversation.support import Urls, eventually, is_ready, open_service
 
 from logue_common.errors import StartupError
+from logue_common.ids import new_id
+from logue_common.settings import KafkaSettings, TopicSettings
+from logue_common.topics import CHAT_DLQ, ensure_topics
+from logue_conversation import migrate as migrate_module
 from logue_conversation.database import make_engine
 from logue_conversation.migrate import migrate
 from logue_conversation.settings import MigrationSettings
@@ -71,3 +78,50 @@ async def test_an_address_with_another_role_is_refused(empty_urls: Urls) -> None
     wrong = {**settings.model_dump(), "database_url": empty_urls.writer}
     with pytest.raises(StartupError, match="LOGUE_DATABASE_URL must log in as logue_api"):
         await migrate(MigrationSettings(**wrong))
+
+
+async def test_a_service_newer_than_the_schema_waits_and_buries_nothing(
+    empty_urls: Urls, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        upgrade = command.upgrade
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        await migrate(empty_urls.migration_settings())
+    await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
+    async with open_service(empty_urls, broker) as service:
+        await eventually(lambda: is_ready(service))
+        turn = Turn(user_id=f"user-{new_id()}")
+        await service.publish(turn.requested(), turn.replied())
+
+        async def waits() -> bool:
+            return not await is_ready(service)
+
+        await eventually(waits)
+        assert (await service.get(turn.user_id, f"/turns/{turn.turn_id}")).status_code == 503
+        await migrate(empty_urls.migration_settings())
+        await eventually(lambda: is_ready(service))
+        assert len(await service.messages(turn, after_turn=turn.turn_id)) == 2
+        assert await records_of(broker, CHAT_DLQ, turn.conversation_id) == []
+
+
+async def test_a_migration_lets_readers_go_on_while_it_waits_for_a_table(
+    empty_urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "_LOCK_WAIT", "100ms")
+    monkeypatch.setattr(migrate_module, "_PAUSE_SECONDS", 0.2)
+    with monkeypatch.context() as patched:
+        upgrade = command.upgrade
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        await migrate(empty_urls.migration_settings())
+    engine = make_engine(empty_urls.owner, pool_size=2, command_seconds=1)
+    async with engine.connect() as holder, engine.connect() as reader:
+        await holder.execute(text("LOCK TABLE conversations IN ACCESS SHARE MODE"))
+        migrating = asyncio.create_task(migrate(empty_urls.migration_settings()))
+        for _ in range(10):  # each would time out after 1 s
+            await reader.execute(text("SELECT 1 FROM turns"))
+            await reader.rollback()
+            await asyncio.sleep(0.1)
+        assert not migrating.done()
+        await holder.rollback()
+        await asyncio.wait_for(migrating, 10)
+    await engine.dispose()

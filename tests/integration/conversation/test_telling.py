@@ -14,8 +14,10 @@ from logue_common.ids import new_id
 from logue_common.producer import Producer
 from logue_common.settings import KafkaSettings, TopicSettings
 from logue_common.topics import CONVERSATION_CHANGED, ensure_topics
+from logue_conversation import telling
 from logue_conversation.errors import StoreUnavailableError
 from logue_conversation.projection import Change
+from logue_conversation.relay import Relay
 from logue_conversation.tables import outbox
 from logue_conversation.telling import Teller
 from logue_devstack.server import free_ports
@@ -44,12 +46,16 @@ async def unreachable() -> AsyncIterator[Producer]:
     await producer.close()
 
 
+def teller_of(databases: Databases, clock: TestClock, producer: Producer) -> tuple[Teller, Relay]:
+    relay = Relay(databases.relay, producer)
+    return Teller(producer, databases.writer, clock, relay), relay
+
+
 async def test_changes_are_in_the_topic_in_their_order(databases: Databases, clock: TestClock, broker: str) -> None:
     await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
     producer = Producer({"bootstrap_servers": broker}, client_id="test")
     producer.start()
-    assert await producer.wait_connected(10)
-    teller = Teller(producer, databases.writer, clock, added=lambda: pytest.fail("the outbox was used"))
+    teller, _ = teller_of(databases, clock, producer)
     user = f"user-{new_id()}"
     changes = changes_of(user, 300)
     await teller.tell(changes)
@@ -60,34 +66,36 @@ async def test_changes_are_in_the_topic_in_their_order(databases: Databases, clo
     assert await in_outbox(databases) == []
 
 
-async def test_what_the_broker_does_not_take_waits_in_the_outbox(
-    databases: Databases, clock: TestClock, unreachable: Producer
-) -> None:
-    woken: list[None] = []
-    teller = Teller(unreachable, databases.writer, clock, added=lambda: woken.append(None))
-    first, second = changes_of("ann", 2), changes_of("bob", 1)
-    await teller.tell(first)
-    await teller.tell(second)
-    assert await in_outbox(databases) == [change.turn_id for change in (*first, *second)]
-    assert len(woken) == 2
-
-
-async def test_a_broker_that_is_back_is_used_again_after_a_while_only(
+async def test_what_the_broker_does_not_take_goes_through_the_outbox_in_order_until_that_is_empty(
     databases: Databases, clock: TestClock, unreachable: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[str] = []
+    sent: list[bytes] = []
 
-    async def send_all(topic: str, *_: Any, **__: Any) -> None:
-        sent.append(topic)
+    async def send_all(_: str, records: list[tuple[str, bytes, Any]], **__: Any) -> None:
+        sent.extend(value for _, value, _ in records)
 
-    teller = Teller(unreachable, databases.writer, clock, added=lambda: None)
-    await teller.tell(changes_of("ann", 1))
+    monkeypatch.setattr(telling, "_SECONDS", 0.2)
+    teller, relay = teller_of(databases, clock, unreachable)
+    first, second, third, fourth = (changes_of("ann", 1) for _ in range(4))
+    await teller.tell(first)
+    assert await in_outbox(databases) == [first[0].turn_id]
+    assert not relay.is_through
+
+    monkeypatch.setattr(unreachable, "wait_connected", _yes)
     monkeypatch.setattr(unreachable, "send_all", send_all)
-    await teller.tell(changes_of("ann", 1))
-    assert (len(await in_outbox(databases)), sent) == (2, [])
+    await teller.tell(second)  # not at once: it may fail again
     teller._publish_from = float("-inf")
-    await teller.tell(changes_of("ann", 1))
-    assert (len(await in_outbox(databases)), sent) == (2, [CONVERSATION_CHANGED])
+    await teller.tell(third)  # nor past what still waits
+    assert await in_outbox(databases) == [change.turn_id for change in (*first, *second, *third)]
+    assert sent == []
+
+    relay.is_through = True
+    await teller.tell(fourth)
+    assert [decode(ConversationChanged, value).turn_id for value in sent] == [fourth[0].turn_id]
+
+
+async def _yes(_: float) -> bool:
+    return True
 
 
 async def test_with_neither_broker_nor_store_it_says_so(
@@ -96,6 +104,7 @@ async def test_with_neither_broker_nor_store_it_says_so(
     async def away(*_: Any) -> None:
         raise StoreUnavailableError("away")
 
+    monkeypatch.setattr(telling, "_SECONDS", 0.2)
     monkeypatch.setattr(databases.writer, "as_users", away)
     with pytest.raises(StoreUnavailableError):
-        await Teller(unreachable, databases.writer, clock, added=lambda: None).tell(changes_of("ann", 1))
+        await teller_of(databases, clock, unreachable)[0].tell(changes_of("ann", 1))

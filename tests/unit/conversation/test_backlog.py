@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from logue_common.topics import CHAT_REPLIED, CHAT_REQUESTED
+from logue_conversation import backlog as backlog_module
 from logue_conversation.backlog import Backlog
 
 REQUESTED, REPLIED = TopicPartition(CHAT_REQUESTED, 0), TopicPartition(CHAT_REPLIED, 0)
@@ -63,6 +65,27 @@ def test_a_clock_that_is_ahead_holds_no_record_back_for_ever() -> None:
     backlog.add({REPLIED: log(FAR_AHEAD)})  # type: ignore[dict-item]
     backlog.add({REQUESTED: log(FAR_AHEAD + 1, FAR_AHEAD + 2)})  # type: ignore[dict-item]
     assert list(backlog.take(1)) == [REPLIED]
+
+
+def test_a_clock_that_is_behind_holds_nobody_elses_records_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10**12
+    monkeypatch.setattr(backlog_module, "_now", lambda: now)
+    backlog = Backlog()
+    backlog.add({REQUESTED: log(*range(1000)), REPLIED: log(now)})  # type: ignore[dict-item]
+    assert list(backlog.take(10)) == [REQUESTED]
+    now += 2_000
+    backlog.take(990)
+    backlog.add({REQUESTED: log(*range(1000))})  # type: ignore[dict-item]
+    now += 4_000
+    assert list(backlog.take(10)) == [REPLIED, REQUESTED]
+
+
+def test_a_partition_begins_where_it_was_taken_to() -> None:
+    backlog = Backlog()
+    backlog.add({REQUESTED: log(1, 2, 3)})  # type: ignore[dict-item]
+    backlog.take(2)
+    assert backlog.begins_at(REQUESTED, 3) == 2
+    assert backlog.begins_at(REPLIED, 7) == 7
 
 
 def test_what_is_forgotten_is_not_given_out() -> None:
