@@ -141,7 +141,7 @@ def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on now.
 
     None of those that the kernel gives to outgoing connections, where there are others: whoever is killed and started
-    again finds its port free.
+    again finds its port free. None twice in one process either: who was given a port may not listen on it yet.
     """
     probes: list[socket.socket] = []
     choice = random.SystemRandom()
@@ -151,12 +151,20 @@ def free_ports(count: int) -> list[int]:
             probes.append(probe)
             try:
                 probe.bind((LOOPBACK, choice.choice(_LISTENING_PORTS) if _LISTENING_PORTS else 0))
+                is_new = probe.getsockname()[1] not in _given
             except OSError:
+                is_new = False
+            if not is_new:
                 probes.pop().close()
-        return [int(probe.getsockname()[1]) for probe in probes]
+        ports = [int(probe.getsockname()[1]) for probe in probes]
+        _given.update(ports)
+        return ports
     finally:
         for probe in probes:
             probe.close()
+
+
+_given: set[int] = set()
 
 
 def _listening_ports() -> range:
