@@ -201,7 +201,9 @@ class Runner:
     def _from_store(self, turn: Turn, progress: Progress, context: TurnContext) -> list[bytes] | ChatReplied:
         request = turn.request
         if context.decided is not None:
-            return _repeated(turn, context.decided)
+            # Turns have followed it since: what is cached of the conversation must not take it for the latest.
+            self._cache.drop(request.conversation_id)
+            return _repeated(turn, context.decided, context.parent_id)
         progress.parent_id = context.parent_id
         entry = self._cache.put(
             request.conversation_id,
@@ -260,7 +262,7 @@ class Runner:
         return True
 
 
-def _repeated(turn: Turn, stored: StoredTurn) -> ChatReplied:
+def _repeated(turn: Turn, stored: StoredTurn, parent_id: str | None) -> ChatReplied:
     """The outcome that the store already has, for the log of this partition: the lane did not know it any more."""
     return ChatReplied(
         turn_id=stored.turn_id,
@@ -270,6 +272,7 @@ def _repeated(turn: Turn, stored: StoredTurn) -> ChatReplied:
         attempt=stored.attempt,
         n=stored.internal.n or 1,
         user_message_id=stored.internal.user_message_id,
+        parent_id=parent_id,
         model=stored.internal.model,
         message=stored.message,
         usage=stored.usage,

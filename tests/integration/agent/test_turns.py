@@ -19,6 +19,7 @@ from logue_common.consumer import stop_consumer
 from logue_common.dead_letters import DeadLetters
 from logue_common.events import ReplyTo
 from logue_common.ids import new_id
+from logue_common.internal import ContextMessage, TurnContext
 from logue_common.topics import CHAT_DLQ, CHAT_REPLIED, CHAT_REQUESTED
 
 
@@ -156,6 +157,38 @@ async def test_a_turn_decided_long_ago_is_not_answered_again(rig: Rig, hint: dic
         end = await rig.end_of(request)
     assert end.data["message"]["content"] == "the stored reply"
     assert "old {{tokens=9}}" not in await rig.model_calls()
+
+
+async def test_the_next_turn_does_not_follow_an_old_one_that_came_once_more(rig: Rig) -> None:
+    stored = context_of("one", "reply one", "two", "reply two")
+    conversation = new_id()
+    async with rig.agent():
+        rig.store.contexts[conversation] = stored
+        third = await rig.ask("three {{tokens=2}}", conversation_id=conversation)
+        await rig.end_of(third)  # cached now
+        old = rig.request(
+            "one",
+            conversation_id=conversation,
+            user_message_id=stored.messages[0].id,
+            reply_message_id=stored.messages[1].id,
+            requested_at=datetime.now(UTC) - timedelta(minutes=5),
+        )
+        rig.store.contexts[conversation] = decided_context(old, "reply one")
+        await rig.publish(CHAT_REQUESTED, old)
+        await rig.end_of(old)
+
+        third_messages = [
+            ContextMessage(id=third.user_message_id, parent_id=stored.parent_id, role="user", content=third.content),
+            ContextMessage(
+                id=third.reply_message_id, parent_id=third.user_message_id, role="assistant", content="reply three"
+            ),
+        ]
+        rig.store.contexts[conversation] = TurnContext(
+            parent_id=third.reply_message_id, messages=[*stored.messages, *third_messages], status="queued"
+        )
+        fourth = await rig.ask("four {{tokens=2}}", conversation_id=conversation)
+        await rig.end_of(fourth)
+    assert rig.outcomes[fourth.turn_id][0].parent_id == third.reply_message_id
 
 
 async def test_unreadable_records_on_the_way_do_not_confuse_a_takeover(
