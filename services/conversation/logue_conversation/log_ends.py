@@ -23,6 +23,7 @@ T = TypeVar("T")
 #: Less than the 2 s that a reader is willing to wait.
 _ANSWER_SECONDS = 1.5
 _ADMIN_SECONDS = 10.0
+_AGAIN_SECONDS = 0.1
 
 
 class LogEnds:
@@ -67,24 +68,23 @@ class LogEnds:
         if consumer is not None:
             await stop_consumer(consumer)
 
-    async def _ask_admin(self, question: Callable[[AIOKafkaAdminClient], Awaitable[Any]], seconds: float) -> Any:
-        admin = AIOKafkaAdminClient(**self._options)
-        try:
-            async with asyncio.timeout(seconds):
+    async def _ask_admin(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]], seconds: float) -> T:
+        async def ask() -> T:
+            admin = AIOKafkaAdminClient(**self._options)
+            try:
                 await admin.start()
                 return await question(admin)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise LogUnavailableError(f"Kafka: {type(error).__name__}") from error
-        finally:
-            with contextlib.suppress(KafkaError, OSError):
-                await admin.close()
+            finally:
+                with contextlib.suppress(KafkaError, OSError):
+                    await admin.close()
+
+        return await _in_time(ask, seconds)
 
     async def _answer(self, question: Callable[[AIOKafkaConsumer], Awaitable[T]]) -> T:
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await question(await self._connected())
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise LogUnavailableError(f"Kafka: {type(error).__name__}") from error
+        async def ask() -> T:
+            return await question(await self._connected())
+
+        return await _in_time(ask, _ANSWER_SECONDS)
 
     async def _connected(self) -> AIOKafkaConsumer:
         async with self._starting:
@@ -97,3 +97,18 @@ class LogEnds:
                     raise
                 self._consumer = consumer
             return self._consumer
+
+
+async def _in_time(ask: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """The answer, asked for again after an error while there is time: brokers change places."""
+    cause: Exception = TimeoutError()
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await ask()
+                except (KafkaError, OSError) as error:
+                    cause = error
+                await asyncio.sleep(_AGAIN_SECONDS)
+    except TimeoutError:
+        raise LogUnavailableError(f"Kafka: {type(cause).__name__}") from cause
