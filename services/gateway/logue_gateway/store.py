@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ _CONNECTIONS = 256
 #: Of these for one user: an id that is not known yet keeps its connection for up to 2 s.
 _CONNECTIONS_OF_USER = 16
 _SHARE_WAIT_SECONDS = 5.0
+#: A replica that ends closes several connections of the pool at once, and aiohttp tries one other only.
+_READ_TRIES, _READ_PAUSE_SECONDS = 3, 0.05
 #: Statuses that mean: this gateway and the service do not understand each other.
 _OUR_FAULT = frozenset({401, 403, 405, 415})
 
@@ -86,15 +89,9 @@ class Store:
         attributes = {"http.request.method": method, "server.address": url.host or "", "logue.route": route}
         try:
             with child_span(f"{method} {route}", SpanKind.CLIENT, attributes) as span:
-                headers |= http_headers()
-                async with (
-                    self._shares.of(user_id),
-                    self._session.request(
-                        method, url.with_query(query), data=body, headers=headers, allow_redirects=False
-                    ) as response,
-                ):
-                    answer = Answer(response.status, await response.read())
-                    span.set_attribute("http.response.status_code", answer.status)
+                async with self._shares.of(user_id):
+                    answer = await self._send(method, url.with_query(query), body, headers | http_headers())
+                span.set_attribute("http.response.status_code", answer.status)
         except (aiohttp.ClientError, TimeoutError) as error:
             metrics.STORE_CALLS.labels(route, "unreachable").inc()
             _log.warning("store_unreachable", route=route, cause=type(error).__name__)
@@ -103,6 +100,21 @@ class Store:
             metrics.STORE_CALLS.labels(route, "ok").inc()
             return answer
         raise _refusal(route, answer)
+
+    async def _send(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        assert self._session is not None  # noqa: S101 (open() comes first)
+        tries = _READ_TRIES if method == "GET" else 1
+        while True:
+            tries -= 1
+            try:
+                async with self._session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                ) as response:
+                    return Answer(response.status, await response.read())
+            except aiohttp.ClientConnectionError as error:
+                if not tries or isinstance(error, TimeoutError):
+                    raise
+                await asyncio.sleep(_READ_PAUSE_SECONDS)
 
     async def turn(self, user_id: str, turn_id: str) -> StoredTurn:
         """How a turn stands. Raises ProblemError `turn_not_found` or `unavailable`."""
