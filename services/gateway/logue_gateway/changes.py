@@ -15,9 +15,8 @@ from logue_common.topics import CONVERSATION_CHANGED
 from logue_gateway.memory import OwnedConversations
 from logue_gateway.streams.tail import TailReader
 
-#: Nobody waits for these records, so they may gather at the broker.
+#: Between two looks when there is nothing new.
 _FETCH_WAIT_MS = 500
-_FETCH_BYTES = 64 * 1024
 #: What only changes of conversations have in their value; most records are about turns, and are not decoded.
 _OF_A_CONVERSATION = b"conversation."
 
@@ -44,5 +43,4 @@ def changes_reader(options: dict[str, Any], index: int, owned: OwnedConversation
         choose=lambda total: list(range(total)),
         on_record=on_record,
         fetch_wait_ms=_FETCH_WAIT_MS,
-        fetch_bytes=_FETCH_BYTES,
     )

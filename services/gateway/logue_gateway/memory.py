@@ -91,6 +91,10 @@ class OwnedConversations:
         if (user_id, conversation_id) not in self._deleted:
             _put(self._pairs, (user_id, conversation_id), self._limit)
 
+    def forget(self, user_id: str, conversation_id: str) -> None:
+        """The store does not know it now."""
+        self._pairs.pop((user_id, conversation_id), None)
+
     def discard(self, user_id: str, conversation_id: str) -> None:
         """The conversation was deleted."""
         self._pairs.pop((user_id, conversation_id), None)

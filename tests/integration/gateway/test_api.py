@@ -29,6 +29,18 @@ async def test_conversations_pass_through(gateway: Gateway, store: FakeStore) ->
     assert ("ann", created.json()["id"]) not in gateway.resources.owned
 
 
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_what_was_deleted_through_another_gateway_is_forgotten_with_the_first_404(
+    gateway: Gateway, method: str
+) -> None:
+    unknown = new_id()
+    gateway.resources.owned.add("ann", unknown)
+    body = {"json": {"title": "x"}} if method == "PATCH" else {}
+    answer = await gateway.client.request(method, f"/api/ann/conversations/{unknown}", **body)
+    assert (answer.status_code, answer.json()["code"]) == (404, "conversation_not_found")
+    assert ("ann", unknown) not in gateway.resources.owned
+
+
 async def test_a_turn_shows_its_public_fields_only(gateway: Gateway, agent: FakeAgent, store: FakeStore) -> None:
     await gateway.client.post("/api/ann/chat", json={"message": "hi"}, headers={"Prefer": "respond-async"})
     turn = await agent.turn()

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from logue_common.errors import ProblemError
 from logue_common.ids import is_id
 from logue_gateway.api.answers import JSON
 from logue_gateway.api.documents import (
@@ -73,11 +74,7 @@ async def create_conversation(request: Request, user_id: UserId) -> Response:
 @router.get("/api/{user_id}/conversations/{conversation_id}", responses=answer(200, "It", Conversation))
 async def get_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """One conversation."""
-    return _pass(
-        await resources(request).store.call(
-            "GET", _user(request, user_id), _path(conversation_id), route="conversation"
-        )
-    )
+    return _pass(await _of_one(request, user_id, conversation_id, "GET", route="conversation"))
 
 
 @router.patch(
@@ -87,17 +84,16 @@ async def get_conversation(request: Request, user_id: UserId, conversation_id: C
 )
 async def patch_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """Change title, archived or metadata."""
-    path = _path(conversation_id)
+    _path(conversation_id)
     body = _canonical(await read_body(request, ConversationPatch))
-    return _pass(await resources(request).store.call("PATCH", _user(request, user_id), path, route="patch", body=body))
+    return _pass(await _of_one(request, user_id, conversation_id, "PATCH", route="patch", body=body))
 
 
 @router.delete("/api/{user_id}/conversations/{conversation_id}", status_code=204, responses=answer(204, "It is gone"))
 async def delete_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """Delete it with all its messages; a turn that runs in it is stopped."""
-    res, path = resources(request), _path(conversation_id)
-    answer = await res.store.call("DELETE", _user(request, user_id), path, route="delete")
-    res.owned.discard(_user(request, user_id), conversation_id)
+    answer = await _of_one(request, user_id, conversation_id, "DELETE", route="delete")
+    resources(request).owned.discard(_user(request, user_id), conversation_id)
     return _pass(answer)
 
 
@@ -117,6 +113,18 @@ async def list_messages(request: Request, user_id: UserId, conversation_id: Conv
 
 def _user(request: Request, user_id: str) -> str:
     return principal(request, user_id).user_id
+
+
+async def _of_one(
+    request: Request, user_id: str, conversation_id: str, method: str, *, route: str, body: bytes | None = None
+) -> Answer:
+    res, user = resources(request), _user(request, user_id)
+    try:
+        return await res.store.call(method, user, _path(conversation_id), route=route, body=body)
+    except ProblemError as error:
+        if error.code == "conversation_not_found":  # deleted through another gateway; that may not be heard here yet
+            res.owned.forget(user, conversation_id)
+        raise
 
 
 def _path(conversation_id: str) -> str:

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def connect(
-    options: dict[str, Any], topic: str, *, client_id: str, fetch_wait_ms: int = FETCH_WAIT_MS, fetch_bytes: int = 1
+    options: dict[str, Any], topic: str, *, client_id: str, fetch_wait_ms: int = FETCH_WAIT_MS
 ) -> tuple[AIOKafkaConsumer, int]:
     """A started consumer, assigned nothing, and the partition count of `topic`. Raises KafkaError or OSError."""
     consumer = AIOKafkaConsumer(
@@ -38,7 +38,6 @@ async def connect(
         enable_auto_commit=False,
         auto_offset_reset="none",
         fetch_max_wait_ms=fetch_wait_ms,
-        fetch_min_bytes=fetch_bytes,
         max_partition_fetch_bytes=MAX_RECORD_BYTES + 64 * 1024,
     )
     try:
@@ -106,14 +105,13 @@ class TailReader:
         choose: Callable[[int], Sequence[int]],
         on_record: Callable[[ConsumerRecord], None],
         fetch_wait_ms: int = FETCH_WAIT_MS,
-        fetch_bytes: int = 1,
     ) -> None:
         self._options = options
         self._topic = topic
         self._client_id = client_id
         self._choose = choose
         self._on_record = on_record
-        self._fetch = {"fetch_wait_ms": fetch_wait_ms, "fetch_bytes": fetch_bytes}
+        self._fetch_wait_ms = fetch_wait_ms
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         #: Next offset by partition; empty until the first connection.
@@ -141,7 +139,7 @@ class TailReader:
         while True:
             try:
                 consumer, self.partition_count = await connect(
-                    self._options, self._topic, client_id=self._client_id, **self._fetch
+                    self._options, self._topic, client_id=self._client_id, fetch_wait_ms=self._fetch_wait_ms
                 )
                 try:
                     await self._assign(consumer)
