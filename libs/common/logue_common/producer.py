@@ -129,7 +129,7 @@ class Producer:
     async def send_all(
         self, topic: str, records: Iterable[tuple[str, bytes, Headers]], *, timeout_seconds: float = 5.0
     ) -> None:
-        """Send records (key, value, headers) at a third of what single ones cost; returns when the broker has them all.
+        """Send records (key, value, headers) at a quarter of the cost of single ones; returns when the broker has them.
 
         Keeps order within a partition. Raises NotSentError when no producer is up, and DeliveryUnknownError when some
         may have been sent, and none of the others will be.

@@ -23,7 +23,7 @@ def rows_of(columns: Columns, name: str = "given") -> FromClause:
 def arrays(columns: Columns, rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
     """The parameters of `rows_of(columns)`: row by row in, column by column out.
 
-    A column of NULLs is no values at all: `unnest` fills it up, and each value costs 0.3 µs.
+    A column of NULLs is no values at all: `unnest` fills it up, and the driver encodes each value by itself.
     """
     found = list(zip(*rows, strict=True)) or [()] * len(columns)
     values = ([] if all(value is None for value in column) else column for column in found)

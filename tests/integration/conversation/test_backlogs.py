@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
 from sqlalchemy import text
 from tests.integration.conversation.events import NOON, Turn
-from tests.integration.conversation.support import Service, Urls, eventually, is_ready, open_service
+from tests.integration.conversation.kafka import records_of
+from tests.integration.conversation.support import Service, Urls, eventually, has_row, is_ready, open_service
 
 from logue_common.consumer import stop_consumer
-from logue_common.events import encode, event_headers
+from logue_common.events import ConversationChanged, decode, encode, event_headers
 from logue_common.ids import new_id
 from logue_common.settings import KafkaSettings, TopicSettings
-from logue_common.topics import CHAT_REQUESTED, ensure_topics
+from logue_common.topics import CHAT_REQUESTED, CONVERSATION_CHANGED, ensure_topics
 from logue_conversation import subscriber
 from logue_conversation.batches import TOPICS, Batch
+from logue_conversation.errors import StoreUnavailableError
 from logue_conversation.projection import Change
 from logue_conversation.subscriber import GROUP
 
@@ -87,6 +90,31 @@ async def test_a_position_never_says_more_than_is_stored_whoever_comes_and_goes(
                 assert not beyond, "partition: (position, stored)"
                 await asyncio.sleep(0.02)
         await coming_and_going
+
+
+async def test_no_offset_is_committed_before_what_changed_is_told(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teller, turn = service.resources.subscriber._teller, Turn(user_id=f"user-{new_id()}")
+
+    async def away(_: object) -> None:
+        raise StoreUnavailableError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(teller, "tell", away)
+        [sent] = await service.publish(turn.requested())
+        place = TopicPartition(sent.topic, sent.partition)
+        await eventually(lambda: has_row(service, turn.user_id, turn.turn_id))
+        await asyncio.sleep(0.5)
+        assert (await service.resources.ends.committed(GROUP, [place])).get(place, 0) <= sent.offset
+
+    async def is_committed() -> bool:
+        return (await service.resources.ends.committed(GROUP, [place])).get(place, 0) > sent.offset
+
+    await eventually(is_committed)
+    found = await records_of(service.bootstrap_servers, CONVERSATION_CHANGED, turn.user_id)
+    changes = [decode(ConversationChanged, record.value).change for record in found]
+    assert changes == ["conversation.created", "turn.started"]
 
 
 async def _count(service: Service, user: str) -> int:

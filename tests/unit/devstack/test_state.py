@@ -123,3 +123,8 @@ def test_sse_lines_become_events() -> None:
     assert list(parse_events(iter(body.splitlines(keepends=True)))) == [
         Event("message.delta", "3.4", {"delta": "a: b"})
     ]
+
+
+def test_no_port_is_given_out_twice() -> None:
+    given = [port for _ in range(10) for port in free_ports(100)]
+    assert len(set(given)) == len(given)

@@ -84,7 +84,7 @@ async def get_conversation(request: Request, user_id: UserId, conversation_id: C
 )
 async def patch_conversation(request: Request, user_id: UserId, conversation_id: ConversationId) -> Response:
     """Change title, archived or metadata."""
-    _path(conversation_id)
+    _path(conversation_id)  # a path that names nothing is 404, whatever the body is
     body = _canonical(await read_body(request, ConversationPatch))
     return _pass(await _of_one(request, user_id, conversation_id, "PATCH", route="patch", body=body))
 
