@@ -51,7 +51,9 @@ async def migrate(settings: MigrationSettings) -> None:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in _BUSY:
                     raise
-                await asyncio.sleep(_PAUSE_SECONDS)  # services are at work, and must not wait for us
+                # Services are at work, and must not wait for us.
+                print("A table is in use; the migration tries again.", file=sys.stderr)  # noqa: T201
+                await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 return
     except (OSError, TimeoutError) as error:

@@ -83,7 +83,6 @@ class Store:
         body: bytes | None = None,
     ) -> Answer:
         """One call under /internal/users/{user_id}. `route` names it in metrics."""
-        assert self._session is not None  # noqa: S101 (open() comes first)
         url = URL(f"{self._base}/internal/users/{quote(user_id, safe='')}{path}", encoded=True)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         attributes = {"http.request.method": method, "server.address": url.host or "", "logue.route": route}
