@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import time
 from collections.abc import Iterator
@@ -25,18 +26,25 @@ def _expressions() -> Iterator[tuple[str, str]]:
     for top in _TOPS:
         for path in sorted((_ROOT / top).rglob("*.py")):
             tree = ast.parse(path.read_text())
-            constants = {
-                target.id: node.value
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Assign)
-                for target in node.targets
-                if isinstance(target, ast.Name)
-            }
+            constants = _constants(tree)
             for node in ast.walk(tree):
                 if isinstance(node, ast.Call):
                     for argument in _patterns_in(node):
                         where = f"{path.relative_to(_ROOT)}:{node.lineno}"
                         yield where, _text(argument, constants, where)
+
+
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """What the names of a module stand for: those that it assigns, and texts of ours that it imports."""
+    found: dict[str, ast.expr] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            found |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("logue_"):
+            module = importlib.import_module(node.module or "")
+            values = {alias.asname or alias.name: getattr(module, alias.name, None) for alias in node.names}
+            found |= {name: ast.Constant(value) for name, value in values.items() if isinstance(value, str)}
+    return found
 
 
 def _patterns_in(call: ast.Call) -> list[ast.expr]:
