@@ -1,7 +1,4 @@
-"""What aiokafka's consumers need besides: rest where a broker never waits, a membership that lasts, and a safe end.
-
-`pace_fetches` does nothing that one would notice on Apache Kafka; tests/unit/common/test_consumer.py runs on both.
-"""
+"""What aiokafka's consumers need besides: cheap fetches, a membership that lasts, and a safe end."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from logue_common import metrics
+from logue_common.fetch_pacing import pace_fetches
 from logue_common.fetch_sessions import use_fetch_sessions
 
 _log = structlog.get_logger(__name__)
@@ -26,14 +24,6 @@ _STOP_CHECK_SECONDS = 0.25
 #: How long each step may take when that did not work.
 _GIVE_UP_SECONDS = 1.0
 
-#: An empty answer that took less was not waited for: aiokafka would ask again at once, 7,000 times a second.
-_QUICK_SECONDS = 0.005
-#: The pause is this share of what the broker was asked to wait (50 ms: 1,000 requests a second under load), and grows
-#: with the time without records: 50 requests a second after two seconds of rest.
-_MIN_PAUSE_SHARE = 0.02
-_MAX_PAUSE_SECONDS = 0.02
-_PAUSE_PER_IDLE_SECOND = 0.01
-
 #: Offsets are committed at least this often, moved or not: a member that the group has lost notices by that.
 COMMIT_ANYWAY_SECONDS = 10.0
 #: A member that cannot commit for so long connects anew.
@@ -42,37 +32,8 @@ CUT_OFF_SECONDS = 25.0
 
 def tune_fetches(consumer: AIOKafkaConsumer) -> None:
     """Let a started `consumer` fetch at the least cost that its broker allows."""
-    use_fetch_sessions(consumer)
     pace_fetches(consumer)
-
-
-def pace_fetches(consumer: AIOKafkaConsumer) -> None:
-    """Keep a started `consumer` from asking without pause where the broker answers empty fetches at once.
-
-    The stand-in ignores `fetch_max_wait_ms` (noida-db 0.2.3: it never waits for records).
-    """
-    fetcher = consumer._fetcher  # noqa: SLF001
-    fetch = fetcher._proc_fetch_request  # noqa: SLF001
-    loop = asyncio.get_running_loop()
-    min_pause = fetcher._fetch_max_wait_ms / 1000 * _MIN_PAUSE_SHARE  # noqa: SLF001
-    idle_since = loop.time()
-
-    async def paced(*arguments: Any) -> bool:
-        nonlocal idle_since
-        began = loop.time()
-        has_news = bool(await fetch(*arguments))
-        now = loop.time()
-        if has_news:
-            idle_since = now
-        elif now - began < _QUICK_SECONDS:
-            try:
-                pause = (now - idle_since) * _PAUSE_PER_IDLE_SECOND
-                await asyncio.sleep(min(max(min_pause, pause), _MAX_PAUSE_SECONDS))
-            except asyncio.CancelledError:  # the partitions are gone, or the consumer stops; as `fetch` does
-                return False
-        return has_news
-
-    fetcher._proc_fetch_request = paced  # noqa: SLF001
+    use_fetch_sessions(consumer)
 
 
 async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, Any]) -> None:

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
 from tests.integration.brokers.kit import create_topic, produce, producing
 
-from logue_common.consumer import commit, pace_fetches, stop_consumer
+from logue_common.consumer import commit, stop_consumer, tune_fetches
 
 
 @pytest.mark.parametrize("records", [0, 5])
@@ -31,7 +31,7 @@ async def test_an_idle_consumer_asks_seldom(broker: str, records: int) -> None:
             return await send(*arguments, **options)
 
         consumer._client.send = counted
-        pace_fetches(consumer)
+        tune_fetches(consumer)
         await consumer.getmany(timeout_ms=600)
         asked = 0
         await consumer.getmany(timeout_ms=1000)
@@ -45,7 +45,7 @@ async def test_a_paced_consumer_gets_records_soon_and_in_order(broker: str) -> N
     consumer = AIOKafkaConsumer(bootstrap_servers=broker, fetch_max_wait_ms=50, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        pace_fetches(consumer)
+        tune_fetches(consumer)
         consumer.assign([TopicPartition(topic, 0)])
         delays = []
         async with producing(broker) as producer:
@@ -66,7 +66,7 @@ async def test_a_paced_consumer_stops_at_once(broker: str) -> None:
     topic = await create_topic(broker)
     consumer = AIOKafkaConsumer(bootstrap_servers=broker, fetch_max_wait_ms=50)
     await consumer.start()
-    pace_fetches(consumer)
+    tune_fetches(consumer)
     consumer.assign([TopicPartition(topic, 0)])
     await asyncio.sleep(0.3)
     await asyncio.wait_for(stop_consumer(consumer), 2)
