@@ -266,7 +266,7 @@ class Subscriber:
         """
         assigned, revocations = consumer.assignment(), self._revocations
         is_due = asyncio.get_running_loop().time() >= self._assert_at
-        if not assigned or not (is_due or assigned - self._positioned):
+        if not self._holds_partitions or not assigned or not (is_due or assigned - self._positioned):
             return
         positions: dict[TopicPartition, int] = {}
         for partition in assigned:
@@ -275,8 +275,8 @@ class Subscriber:
             except (TimeoutError, IllegalStateError):
                 return
             positions[partition] = self._backlog.begins_at(partition, consumed)
-        if not self._holds_partitions or revocations != self._revocations:
-            return
+        if revocations != self._revocations:
+            return  # what had been fetched and not stored is gone from the backlog, so these positions are too far
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
         self._stored_positions |= positions
         self._positioned |= assigned

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,6 +27,18 @@ from logue_conversation.projection import Change
 from logue_conversation.subscriber import GROUP
 
 _TURNS = 3000
+
+
+@asynccontextmanager
+async def _member(broker: str) -> AsyncIterator[None]:
+    """Another member of the writers' group, which stores nothing."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker, group_id=GROUP, enable_auto_commit=False)
+    consumer.subscribe(TOPICS)
+    await consumer.start()
+    try:
+        yield
+    finally:
+        await stop_consumer(consumer)
 
 
 async def _requested(service: Service, turns: list[Turn]) -> None:
@@ -63,33 +77,24 @@ async def test_a_position_never_says_more_than_is_stored_whoever_comes_and_goes(
         monkeypatch.setattr(service.resources.subscriber._writer, "store", slow_store)
         monkeypatch.setattr(subscriber, "_ASSERT_SECONDS", 0.01)
 
-        async def join() -> AIOKafkaConsumer:
-            other = AIOKafkaConsumer(bootstrap_servers=broker, group_id=GROUP, enable_auto_commit=False)
-            other.subscribe(TOPICS)
-            await other.start()
-            return other
+        async with AsyncExitStack() as staying, asyncio.timeout(60), asyncio.TaskGroup() as group:
+            await staying.enter_async_context(_member(broker))  # the group waits until this one notices who comes
+            await _requested(service, turns)
 
-        staying = await join()  # the group waits until this one notices that somebody comes or goes
-        await _requested(service, turns)
+            async def come_and_go() -> None:
+                for _ in range(2):
+                    await asyncio.sleep(1.0)
+                    async with _member(broker):
+                        await asyncio.sleep(1.0)
+                await staying.aclose()
 
-        async def come_and_go() -> None:
-            for _ in range(2):
-                await asyncio.sleep(1.0)
-                other = await join()
-                await asyncio.sleep(1.0)
-                await stop_consumer(other)
-            await stop_consumer(staying)
-
-        coming_and_going = asyncio.create_task(come_and_go())
-        async with asyncio.timeout(60):
-            stored: dict[int, int] = {}
+            coming_and_going = group.create_task(come_and_go())
             while not coming_and_going.done() or await _count(service, user) < _TURNS:
                 positions = await service.resources.api.as_nobody(_positions)
                 stored = await service.resources.api.as_user(user, _stored)  # after them: it may only be more
                 beyond = {p: (n, stored.get(p)) for p, n in positions.items() if n > stored.get(p, before.get(p, 0))}
                 assert not beyond, "partition: (position, stored)"
                 await asyncio.sleep(0.02)
-        await coming_and_going
 
 
 async def test_no_offset_is_committed_before_what_changed_is_told(
