@@ -19,7 +19,7 @@ from logue_devstack.blueprint import BrokerKind
 SEED = int(os.environ.get("LOGUE_E2E_SEED") or random.SystemRandom().randrange(2**32))
 
 
-@pytest.fixture(scope="session", params=["calm", pytest.param("disturbed", marks=pytest.mark.apache)])
+@pytest.fixture(scope="package", params=["calm", pytest.param("disturbed", marks=pytest.mark.apache)])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     disturbed = request.param == "disturbed"
     if disturbed and (problem := missing_tools(jar_folder())) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,21 @@ from tests.hostile.wire import Target
 
 from logue_devstack.stack import Stack
 
-_HERE = Path(__file__).parent
-_running = pytest.StashKey[Stack]()
 _SERVICES = ("gateway-0", "agent-0", "conversation")
 #: A healthy gateway answers within this, even on a machine that is busy with the tests themselves.
 AT_ONCE_SECONDS = 1.0
 
 
-@pytest.fixture(scope="session")
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = request.config.stash[_running] = Stack(
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(
         tmp_path_factory.mktemp("hostile"),
         fast_postgres=True,
         restart_crashed=False,
         # Tests that flood the gateway must see its answers, not that it refuses to give any.
         environment={"LOGUE_GATEWAY_OVERLOAD_SECONDS": "60"},
-    )
-    with stack:
-        yield stack
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
-    """After the last test of this folder nothing of it takes time from the tests of others."""
-    yield
-    if (nextitem is None or _HERE not in nextitem.path.parents) and _running in item.config.stash:
-        item.config.stash[_running].stop()
+    ) as running:
+        yield running
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from logue_devstack.stack import Stack
 _FAST = {"LOGUE_CONVERSATION_LOST_AFTER_SECONDS": "1", "LOGUE_CONVERSATION_RECONCILE_INTERVAL_SECONDS": "0.5"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return Keys(tmp_path_factory.mktemp("keys"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Iterator[Stack]:
     """One of each service."""
     if (problem := missing_tools(jar_folder())) is not None:
@@ -60,7 +60,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Iterator[Stac
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(stack: Stack) -> SecuredKafka:
     """The stack's."""
     found = stack.server("broker")
@@ -68,13 +68,13 @@ def broker(stack: Stack) -> SecuredKafka:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start(broker: SecuredKafka) -> set[Decision]:
     """What the authorizer decided until everything was ready, before any test."""
     return broker.decisions()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _start_comes_first(start: set[Decision]) -> None:
     """Whatever test is the first one."""
 

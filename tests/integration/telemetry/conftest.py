@@ -11,20 +11,20 @@ from logue_devstack.server import free_ports
 from logue_devstack.stack import Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def traces() -> Iterator[Collector]:
     with collector() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def metrics_ports() -> dict[str, int]:
     """A port of its own for the metrics of each service."""
     services = ("gateway", "agent", "conversation")
     return dict(zip(services, free_ports(len(services)), strict=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(
     tmp_path_factory: pytest.TempPathFactory, traces: Collector, metrics_ports: dict[str, int]
 ) -> Iterator[Stack]:
