@@ -33,17 +33,17 @@ def main() -> int:
     file = _DOCS / "results.json"
     everything = "compare" if quick else ",".join(["compare", *parts.ALL])
     chosen = (os.environ.get("PARTS") or everything).split(",")
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() and "compare" not in chosen else {}
-    results |= {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{os.cpu_count()} shared cores, Python {sys.version.split()[0]}",
-        "commit": _commit(),
-    }
+    keeps = file.exists() and not quick and os.environ.get("PARTS")
+    results: dict[str, Any] = json.loads(file.read_text()) if keeps else {}
+    results["machine"] = f"{os.cpu_count()} shared cores, Python {sys.version.split()[0]}"
+    when = f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}"
+    measured: dict[str, str] = results.setdefault("measured", {})
     gc.freeze()
     if "compare" in chosen:
         names = [rounds.MODEL, rounds.MONOLITH, "logue-noida", *(["logue-apache"] if _has_apache() else [])]
         results["amount"] = f"{plan.rounds} rounds, {plan.unloaded_turns} turns alone, {plan.seconds:g} s a phase"
         results["compare"] = rounds.figures(rounds.measure(names, plan, _say))
+        measured["compare"] = when
         _write(results, file, into_readme=not quick)
     for name in chosen:
         if name != "compare":
@@ -52,6 +52,7 @@ def main() -> int:
             found = part()
             _say(json.dumps(found))
             results |= found
+            measured[name] = when
             _write(results, file, into_readme=not quick)
     print(f"\n{markdown(results)}")
     return int(any(target.reached(results) is False for target in TARGETS))

@@ -149,7 +149,7 @@ TARGETS = _targets()
 
 def markdown(results: Figures) -> str:
     """The tables of a run."""
-    parts = [f"{results['date']}, {results['machine']}, commit {results['commit']}; {results['amount']}.", ""]
+    parts = [f"{results['machine']}; the comparison: {results['amount']}. {_when(results['measured'])}", ""]
     rows = [
         [
             t.text,
@@ -169,6 +169,14 @@ def markdown(results: Figures) -> str:
     ):
         parts += ["", f"**{title}**", "", *_phase_table(results["compare"], phase)]
     return "\n".join(parts) + "\n"
+
+
+def _when(measured: Mapping[str, str]) -> str:
+    """Which parts were measured when: a run of some leaves the figures of the others as they were."""
+    by_run: dict[str, list[str]] = {}
+    for part, when in measured.items():
+        by_run.setdefault(when, []).append(part)
+    return " ".join(f"Measured {when}: {', '.join(parts)}." for when, parts in sorted(by_run.items(), reverse=True))
 
 
 def _phase_table(compare: Figures, phase: str) -> list[str]:

@@ -39,7 +39,8 @@ def results(first_ms: float, cpu_seconds: float, per_second: float, error: str =
         ]
         for name, names in PROCESSES.items()
     }
-    return {"date": "", "machine": "", "commit": "", "amount": "", "compare": figures(rounds)}
+    measured = {"compare": "today, commit 2", "drain": "yesterday, commit 1"}
+    return {"machine": "", "amount": "", "measured": measured, "compare": figures(rounds)}
 
 
 def missed(found: dict[str, Any]) -> list[str]:
@@ -71,3 +72,8 @@ def test_what_was_not_measured_is_not_in_the_table():
     text = markdown(results(5, 0.1, 300))
     assert "10,000" not in text
     assert "missed" not in text
+
+
+def test_the_tables_say_what_was_measured_when():
+    first_line = markdown(results(5, 0.1, 300)).splitlines()[0]
+    assert "Measured yesterday, commit 1: drain. Measured today, commit 2: compare." in first_line
