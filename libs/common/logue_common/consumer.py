@@ -116,8 +116,10 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
         stopping.cancel()
         _log.warning("consumer_not_stopped")
         await _give_up(consumer)
-    elif not stopping.cancelled() and stopping.exception() is not None:
-        _log.warning("consumer_not_stopped", cause=type(stopping.exception()).__name__)
+    elif stopping.cancelled() or stopping.exception() is not None:  # halfway
+        cause = "cancelled" if stopping.cancelled() else type(stopping.exception()).__name__
+        _log.warning("consumer_not_stopped", cause=cause)
+        await _give_up(consumer)
 
 
 async def _give_up(consumer: AIOKafkaConsumer) -> None:

@@ -24,31 +24,36 @@ _PAUSE_PER_IDLE_SECOND = 0.01
 
 
 class _Repeatable(FetchRequest):  # type: ignore[misc]  # aiokafka is untyped
-    """A fetch that is asked again unchanged. Also takes the place of its answer's type: it has `decode`."""
+    """A fetch that is asked again unchanged."""
 
     def __init__(self, request: FetchRequest) -> None:
         self.__dict__.update(request.__dict__)
         self._request = request
         self._struct: Any = None
-        self._answer_type: Any = None
-        self._encoded_answer = b""
-        self._answer: Any = None
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         """Part of aiokafka's protocol."""
         if self._struct is None:
-            self._struct = self._request.prepare(versions)
-            encoded, self._answer_type = self._struct.encode(), self._struct.RESPONSE_TYPE
-            self._struct.encode, self._struct.RESPONSE_TYPE = lambda: encoded, self
+            self._struct = struct = self._request.prepare(versions)
+            encoded = struct.encode()
+            struct.encode, struct.RESPONSE_TYPE = lambda: encoded, _Answers(struct.RESPONSE_TYPE)
         return self._struct
+
+
+class _Answers:
+    """The answers to one fetch, in the place of their type."""
+
+    def __init__(self, answer_type: Any) -> None:
+        self._type = answer_type
+        self._encoded = b""
+        self._latest: Any = None
 
     def decode(self, buffer: BytesIO) -> Any:
         """The answer; the very object of before when its bytes are those of before."""
         encoded = buffer.read()
-        if encoded != self._encoded_answer:
-            self._answer = self._answer_type.decode(BytesIO(encoded))
-            self._encoded_answer = encoded
-        return self._answer
+        if encoded != self._encoded:
+            self._latest, self._encoded = self._type.decode(BytesIO(encoded)), encoded
+        return self._latest
 
 
 class _PatientClient:
@@ -98,7 +103,10 @@ def _has_records(answer: Any) -> bool:
 
 
 def _may_be_repeated(answer: Any) -> bool:
-    """False in a fetch session, whose requests are numbered, and when a partition has an error to be seen to."""
-    if getattr(answer, "session_id", 0):
+    """False in a fetch session, whose requests are numbered, and when there is an error to be seen to.
+
+    Without partitions are answers in a session, and those that refuse one or put it off.
+    """
+    if not answer.topics or getattr(answer, "session_id", 0) != 0 or getattr(answer, "error_code", 0) != 0:
         return False
     return not any(error_code for _, partitions in answer.topics for _, error_code, *_ in partitions)

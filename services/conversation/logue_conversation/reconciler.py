@@ -40,6 +40,8 @@ AGENT_GROUP = "logue-agent"
 _BATCH = 500
 #: How long one search waits for the writer; then the next search tries again.
 _WRITER_SECONDS = 10.0
+#: In the place of an offset: the turn has its outcome.
+_OVER = -1
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('logue.reconciler'))")
 
 _CANDIDATE = (
@@ -58,7 +60,7 @@ _CANDIDATE = (
 _OLD = select(*_CANDIDATE).order_by(func.random()).limit(_BATCH)
 _KEY = [turns.c.user_id, turns.c.id]
 _keys = rows_of(_KEY)
-_STILL_LIVE = select(turns.c.user_id, turns.c.id).join(
+_STILL_LIVE = select(turns.c.user_id, turns.c.id, turns.c.latest_request_offset).join(
     _keys, (turns.c.user_id == _keys.c.user_id) & (turns.c.id == _keys.c.id)
 )
 
@@ -185,8 +187,10 @@ class Reconciler:
         if not await self._watch.wait_passed(await self._ends.ends(replied), self._writer_seconds):
             return 0
         keys = [(turn.user_id, turn.id) for turn in gone]
-        live = {(row.user_id, row.id) for row in await connection.execute(_STILL_LIVE, arrays(_KEY, keys))}
-        lost = [turn for turn in gone if (turn.user_id, turn.id) in live]
+        found = await connection.execute(_STILL_LIVE, arrays(_KEY, keys))
+        live = {(row.user_id, row.id): row.latest_request_offset for row in found}
+        # Not one whose request was stored since it was read: that one is in the log.
+        lost = [turn for turn in gone if live.get((turn.user_id, turn.id), _OVER) == turn.offset]
         for turn in lost:
             await self._fail(turn)
         return len(lost)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -51,8 +53,10 @@ _LONGEST_RETRY_SECONDS = 5.0
 _COMMIT_SECONDS = 5.0
 #: How long the batch in hand may take once the process was asked to end.
 _STOP_SECONDS = 5.0
+#: How long everything may take then.
+_STOP_LIMIT_SECONDS = 15.0
 #: Time to learn the position of a partition that has no record for us.
-_POSITION_SECONDS = 2.0
+_POSITION_SECONDS = 0.5
 #: Between two assertions of all positions; well below what a reader is willing to wait.
 _ASSERT_SECONDS = 1.0
 
@@ -89,7 +93,7 @@ class Subscriber:
         #: The next offset of every partition of which something was stored.
         self._stored_positions: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
-        #: Partitions whose position the store knows, since they were assigned.
+        #: Partitions whose position was asked for since they were assigned; the store knows it, if it could be had.
         self._positioned: set[TopicPartition] = set()
         self._backlog = Backlog()
         #: In a rebalance the consumer still names its partitions, and where it was: beyond records that were let go.
@@ -111,7 +115,11 @@ class Subscriber:
         self._stopping.set()
         self._news.hurry()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task}, timeout=_STOP_LIMIT_SECONDS)
+            if not self._task.done():  # aiokafka waits for partitions that a group without its broker never gives out
+                _log.warning("writer_not_stopped")
+                self._task.cancel()
+                await asyncio.wait({self._task})
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -121,6 +129,8 @@ class Subscriber:
                 group_id=GROUP,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
+                # By range, a conversation's records of all topics come to one member. The other is for those before.
+                partition_assignment_strategy=[RangePartitionAssignor, RoundRobinPartitionAssignor],
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
                 session_timeout_ms=int(SESSION_SECONDS * 1000),
             )
@@ -204,7 +214,9 @@ class Subscriber:
         self._stored_positions |= decoded.batch.positions
         self._positioned |= decoded.batch.positions.keys()
 
-    async def _bisect(self, consumer: AIOKafkaConsumer, decoded: Decoded, batch: Batch) -> list[Change]:
+    async def _bisect(
+        self, consumer: AIOKafkaConsumer, decoded: Decoded, batch: Batch, *, is_second_try: bool = False
+    ) -> list[Change]:
         """Store the batch; when its data is refused, find the record that is to blame. What is to be told of it."""
         try:
             changes = await self._until_done(consumer, lambda: self._writer.store(batch))
@@ -213,6 +225,10 @@ class Subscriber:
                 return [change for half in batch.halves() for change in await self._bisect(consumer, decoded, half)]
             if not batch.events:
                 raise
+            if not is_second_try:
+                # Of two writers that make one conversation at the same moment, PostgreSQL may refuse one: `ON CONFLICT`
+                # spares it one unique index, and this table has two. Now it finds the other's row.
+                return await self._bisect(consumer, decoded, batch, is_second_try=True)
             await self._bury(decoded.record_of(batch.events[0]), _class_of(error), str(error))
             return await self._bisect(consumer, decoded, batch.without_events())
         self._news.stored({logged.event.conversation_id for logged in batch.events})
@@ -268,15 +284,14 @@ class Subscriber:
         is_due = asyncio.get_running_loop().time() >= self._assert_at
         if not self._holds_partitions or not assigned or not (is_due or assigned - self._positioned):
             return
-        positions: dict[TopicPartition, int] = {}
-        for partition in assigned:
-            try:
-                consumed = await asyncio.wait_for(consumer.position(partition), _POSITION_SECONDS)
-            except (TimeoutError, IllegalStateError):
-                return
-            positions[partition] = self._backlog.begins_at(partition, consumed)
+        consumed = await asyncio.gather(*(_position(consumer, partition) for partition in assigned))
         if revocations != self._revocations:
             return  # what had been fetched and not stored is gone from the backlog, so these positions are too far
+        positions = {
+            partition: self._backlog.begins_at(partition, position)
+            for partition, position in zip(assigned, consumed, strict=True)
+            if position is not None  # a broker is away; the others' are wanted all the same
+        }
         await self._until_done(consumer, lambda: self._writer.store(Batch([], positions)))
         self._stored_positions |= positions
         self._positioned |= assigned
@@ -317,6 +332,14 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:  # noqa: ARG002
         """Also called with no partition."""
         self._joined()
+
+
+async def _position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    """The offset that the consumer reads next; None when that cannot be learnt now."""
+    try:
+        return int(await asyncio.wait_for(consumer.position(partition), _POSITION_SECONDS))
+    except (TimeoutError, IllegalStateError):
+        return None
 
 
 def _report(decoded: Decoded) -> None:

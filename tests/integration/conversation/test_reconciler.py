@@ -18,7 +18,7 @@ from logue_common.ids import new_id
 from logue_common.topics import CHAT_REPLIED, CHAT_REQUESTED
 from logue_conversation.batches import Batch
 from logue_conversation.projection import Logged
-from logue_conversation.reconciler import AGENT_GROUP
+from logue_conversation.reconciler import AGENT_GROUP, Candidate
 
 
 async def agents_commit(service: Service, partition: int, offset: int) -> None:
@@ -85,3 +85,26 @@ async def test_a_true_outcome_that_is_not_stored_yet_comes_first(service: Servic
     await service.resources.reconciler.search()
     outcomes = await records_of(service.bootstrap_servers, CHAT_REPLIED, turn.conversation_id)
     assert [decode(ChatReplied, record.value).status for record in outcomes] == ["completed"]
+
+
+async def test_a_turn_whose_request_is_stored_during_the_search_is_left_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = Turn(user_id=f"user-{new_id()}", at=utc_now() - timedelta(minutes=5))
+    await service.publish(turn.started())
+    await eventually(lambda: has_row(service, turn.user_id, turn.turn_id))
+    reconciler = service.resources.reconciler
+    find_gone, seen = reconciler._gone, []
+
+    async def gone(old: list[Candidate]) -> dict[Candidate, int]:
+        await service.publish(turn.requested())
+        await eventually(lambda: is_known(service, turn))
+        found = await find_gone(old)
+        seen.extend(candidate.id for candidate in found)
+        return found
+
+    monkeypatch.setattr(reconciler, "_gone", gone)
+    await reconciler.search()
+    assert turn.turn_id in seen, "by what was read of it before"
+    outcomes = await records_of(service.bootstrap_servers, CHAT_REPLIED, turn.conversation_id)
+    assert outcomes == []

@@ -91,6 +91,8 @@ async def test_an_answer_is_decoded_again_when_it_differs(monkeypatch: pytest.Mo
     [
         pytest.param([_answer(error=6)], id="an error that aiokafka must see"),
         pytest.param([_answer_of_session(5)], id="a session, whose next request has another number"),
+        pytest.param([FetchResponse_v11(0, 71, 0, [])], id="a refused session"),
+        pytest.param([FetchResponse_v11(50, 0, 0, [])], id="a session that is put off"),
     ],
 )
 async def test_asked_once(answers: list[Any]) -> None:
