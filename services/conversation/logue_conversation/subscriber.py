@@ -36,6 +36,8 @@ from logue_conversation.writer import Writer
 T = TypeVar("T")
 
 GROUP = "logue-conversation"
+#: By range, a conversation's records of all topics come to one member. The other one is for members of before.
+ASSIGNORS = (RangePartitionAssignor, RoundRobinPartitionAssignor)
 
 UNREADABLE = "unreadable"
 ISOLATION = "isolation"
@@ -129,8 +131,7 @@ class Subscriber:
                 group_id=GROUP,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                # By range, a conversation's records of all topics come to one member. The other is for those before.
-                partition_assignment_strategy=[RangePartitionAssignor, RoundRobinPartitionAssignor],
+                partition_assignment_strategy=ASSIGNORS,
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
                 session_timeout_ms=int(SESSION_SECONDS * 1000),
             )

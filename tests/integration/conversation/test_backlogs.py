@@ -24,7 +24,7 @@ from logue_conversation import subscriber
 from logue_conversation.batches import TOPICS, Batch
 from logue_conversation.errors import StoreUnavailableError
 from logue_conversation.projection import Change
-from logue_conversation.subscriber import GROUP
+from logue_conversation.subscriber import ASSIGNORS, GROUP
 
 _TURNS = 3000
 
@@ -32,7 +32,12 @@ _TURNS = 3000
 @asynccontextmanager
 async def _member(broker: str) -> AsyncIterator[None]:
     """Another member of the writers' group, which stores nothing."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=broker, group_id=GROUP, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=broker,
+        group_id=GROUP,
+        enable_auto_commit=False,
+        partition_assignment_strategy=ASSIGNORS,
+    )
     consumer.subscribe(TOPICS)
     await consumer.start()
     try:
