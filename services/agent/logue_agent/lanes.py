@@ -80,7 +80,7 @@ class Lanes:
     def abandon(self, turns: list[Turn]) -> None:
         """Let go of the turns of lost partitions, at once: they can act no more."""
         for turn in turns:
-            turn.cancel_requested = False
+            turn.cancel_requested, turn.lost = False, True
             self._stop(turn)
 
     @property
@@ -116,6 +116,9 @@ class Lanes:
 
     def _start(self, turn: Turn, work: Coroutine[None, None, None]) -> None:
         self._stop(turn)
+        if turn.lost:  # while its actions waited for room
+            work.close()
+            return
         task = asyncio.create_task(work, name=turn.turn_id)
         self._tasks[turn] = task
         task.add_done_callback(lambda done: self._done(turn, done))

@@ -211,8 +211,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 if await consumer.position(tp) >= waiting[tp]:
                     del waiting[tp]
             if waiting:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._progress.wait(), _POLL_MS / 1000)
+                with contextlib.suppress(TimeoutError):  # not wait_for: Python 3.11's may lose a cancellation
+                    async with asyncio.timeout(_POLL_MS / 1000):
+                        await self._progress.wait()
         self._restoring.clear()
         self._replay = False
         if not self._paused_for_load and not self._draining:
@@ -229,6 +230,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         start = start_positions(committed, {topic: beginnings[tp] for topic, tp in tps.items()}, ends)
         for topic, tp in tps.items():
             consumer.seek(tp, start[topic])
+        self._cache.drop_partition(number)  # what a turn put there that ended late knows nothing of what came since
         sides = {topic: start[topic] for topic in SIDE_TOPICS}
         self._owned[number] = OwnedPartition(number, start[CHAT_REQUESTED], sides, self._next_attempt)
 
@@ -277,7 +279,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             since = time.monotonic() - committed_at
             if since > _COMMIT_SECONDS:
                 committed_at = time.monotonic()
-                self._notice_caught_up()
+                await self._notice_caught_up(consumer)
                 if since < _FROZEN_SECONDS and not self._restoring:  # else the log may have news that were not read
                     await self._begin_overdue()
                 await self._commit()
@@ -293,22 +295,25 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         for tp in sorted(batches, key=lambda tp: tp.topic != CHAT_REQUESTED):
             partition = mine[tp]
             for record in batches[tp]:
-                if (
-                    partition is None
-                    or self._generation != generation
-                    or self._owned.get(tp.partition) is not partition
-                ):
+                if partition is None or not self._has(partition, generation):
                     break  # not restored yet, or fetched again, or lost
                 try:
                     actions = accept(partition, record)
                 except UnreadableRecordError as error:
-                    actions = await self._unreadable(partition, record, error)
+                    await self._bury_unreadable(record, error)
+                    if not self._has(partition, generation):
+                        break
+                    actions = _without(partition, record)
                 await self._lanes.perform(actions)
                 if partition.mismatched:
                     partition.mismatched = False
                     await self._mismatched(record)
                 if partition.rewound:
                     self._read_again(tp.partition)
+
+    def _has(self, partition: OwnedPartition, generation: int) -> bool:
+        """True while nothing was given out anew since `generation`."""
+        return self._generation == generation and self._owned.get(partition.number) is partition
 
     def _read_again(self, number: int) -> NoReturn:
         """Restore everything from the beginning of the log."""
@@ -324,19 +329,10 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             if tp.partition not in self._owned and tp in assigned:
                 self._consumer.seek(tp, records[0].offset)
 
-    async def _unreadable(
-        self, partition: OwnedPartition, record: ConsumerRecord, error: UnreadableRecordError
-    ) -> list[Action]:
-        """Bury the record; a request of which at least the ids can be read still gets an outcome."""
+    async def _bury_unreadable(self, record: ConsumerRecord, error: UnreadableRecordError) -> None:
         _log.error("unreadable_record", topic=record.topic, partition=record.partition, offset=record.offset)
         metrics.DEAD_LETTERS.labels(record.topic).inc()
         await self._dead_letters.bury(record, error_class="unreadable", text=str(error))
-        request = legible_request(record)
-        if request is None:
-            partition.unreadable(record.topic, record.offset)
-            return []
-        cause = problem("internal_error", "The message could not be read by the system. Send it again.")
-        return partition.requested(record.offset, request, refusal=cause)
 
     async def _mismatched(self, record: ConsumerRecord) -> None:
         """Bury a record that does not fit what is known of its turn or conversation."""
@@ -355,7 +351,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         elif self._paused_for_load and not self._draining and held < limit * _RESUME_AT:
             self._paused_for_load = False
             if self._consumer is not None and not self._restoring:
-                self._consumer.resume(*(_tp(CHAT_REQUESTED, number) for number in self._owned))
+                requests = {_tp(CHAT_REQUESTED, number) for number in self._owned}
+                self._consumer.resume(*(requests & self._consumer.assignment()))
 
     def _pause_requests(self, numbers: Iterable[int]) -> None:
         if self._consumer is not None:
@@ -363,18 +360,29 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             requests = {_tp(CHAT_REQUESTED, number) for number in numbers}
             self._consumer.pause(*(requests & assigned))
 
-    def _notice_caught_up(self) -> None:
+    async def _notice_caught_up(self, consumer: AIOKafkaConsumer) -> None:
         now = time.monotonic()
         loop_now = asyncio.get_running_loop().time()
-        for number, partition in self._owned.items():
-            end = None if self._consumer is None else self._consumer.highwater(_tp(CHAT_REQUESTED, number))
+        is_paused = self._paused_for_load or self._draining  # then the known end is an old one
+        for number, partition in list(self._owned.items()):
+            requests = _tp(CHAT_REQUESTED, number)
+            end = consumer.highwater(requests) if requests in consumer.assignment() else None
             if number not in self._restoring and end is not None:
-                if partition.prefix.next_offset > end:
+                if partition.prefix.next_offset > end and await self._is_beyond_the_log(consumer, partition):
                     self._read_again(number)
-                if partition.prefix.next_offset == end:
+                if partition.prefix.next_offset == end and not is_paused:
                     partition.caught_up(now)
             for turn in partition.stuck(loop_now - _REPROPOSE_SECONDS):
                 self._lanes.propose_again(turn)
+
+    async def _is_beyond_the_log(self, consumer: AIOKafkaConsumer, partition: OwnedPartition) -> bool:
+        """Ask the broker: what a fetch says of the end may be old where the partition has a new leader (KIP-207)."""
+        requests, generation = _tp(CHAT_REQUESTED, partition.number), self._generation
+        try:
+            ends = await consumer.end_offsets([requests])
+        except KafkaError:
+            return False
+        return self._has(partition, generation) and partition.prefix.next_offset > ends[requests]
 
     async def _begin_overdue(self) -> None:
         for partition in list(self._owned.values()):
@@ -384,14 +392,16 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     async def _commit(self) -> None:
         """Commit what is finished, if that moved. A commit that fails is repeated by the next one."""
-        offsets: dict[TopicPartition, int] = {}
-        for number, partition in self._owned.items():
-            requested, positions = partition.commit_point()
-            offsets[_tp(CHAT_REQUESTED, number)] = requested
-            offsets.update({_tp(topic, number): offset for topic, offset in positions.items()})
         if self._watch.is_due:
             self._committed.clear()
-        moved = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
+        moved: dict[TopicPartition, int] = {}
+        for number, partition in self._owned.items():
+            requested, positions = partition.commit_point()
+            offsets = {_tp(topic, number): offset for topic, offset in positions.items()}
+            offsets[_tp(CHAT_REQUESTED, number)] = requested
+            # All four or none, so that a commit that comes late is an old one, and not half of two.
+            if any(self._committed.get(tp) != offset for tp, offset in offsets.items()):
+                moved |= offsets
         if not moved or self._consumer is None:
             return
         try:
@@ -407,11 +417,21 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             self._restore.cancel()
             self._restore = None
         consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await stop_consumer(consumer)
-        self._let_go(set(self._owned))
+        self._let_go(set(self._owned))  # before the group gives them to others
         self._generation = 0
         self._restoring.clear()
+        if consumer is not None:
+            await stop_consumer(consumer)
+
+
+def _without(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
+    """Go on after a record that was buried; a request of which at least the ids can be read still gets an outcome."""
+    request = legible_request(record)
+    if request is None:
+        partition.unreadable(record.topic, record.offset)
+        return []
+    cause = problem("internal_error", "The message could not be read by the system. Send it again.")
+    return partition.requested(record.offset, request, refusal=cause)
 
 
 def _tp(topic: str, number: int) -> TopicPartition:

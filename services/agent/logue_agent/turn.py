@@ -35,6 +35,8 @@ class Turn:
     finishes_by: datetime | None = None
     #: Monotonic time at which this owner first looked at that.
     held_since: float | None = None
+    #: Its partition is another owner's now, or will be: nothing of it begins here any more.
+    lost: bool = False
     #: Another attempt at this turn is known to have begun.
     taken_over: bool = False
     #: Frames sent in this attempt so far.

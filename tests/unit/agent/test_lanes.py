@@ -55,3 +55,12 @@ async def test_what_the_log_took_is_taken_back_when_it_did_not_take_all() -> Non
     assert leaving.told[2:] == [("first", NOW), ("second", NOW)], "nobody waits"
     assert leaving.at_work == {"first", "second", "waits"}, "this agent goes on as before"
     await leaving.lanes.give_up()
+
+
+async def test_a_turn_that_was_let_go_while_its_actions_waited_does_not_begin() -> None:
+    leaving = Leaving()
+    turn = Turn(requested("late", content="late"), 0, 0, 1, TurnState.RUNNING)
+    leaving.lanes.abandon([turn])
+    leaving.lanes._start(turn, asyncio.sleep(60))
+    assert "late" not in leaving.at_work
+    await leaving.lanes.give_up()

@@ -1,20 +1,74 @@
-"""What the subscriber remembers of turns that it let go."""
+"""What the subscriber does with partitions that go and come back, and what it remembers of turns that it let go."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-from tests.unit.agent.events import requested
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from tests.unit.agent.events import cancelled, requested
 
+from logue_agent import subscriber as subscriber_module
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.subscriber import Subscriber
+from logue_common.topics import CHAT_CANCELS, CHAT_REPLIED, CHAT_REQUESTED
+
+REQUESTS = TopicPartition(CHAT_REQUESTED, 0)
 
 
-def test_attempts_grow_also_when_generations_begin_anew_and_the_log_knows_of_none() -> None:
+class DeadLetters:
+    """While a record is buried, `meanwhile` happens."""
+
+    def __init__(self) -> None:
+        self.meanwhile = lambda: None
+
+    async def bury(self, record: Any, *, error_class: str, text: str) -> None:
+        self.meanwhile()
+
+
+class Consumer:
+    """Stands at the end that its last fetch told; the broker may know better."""
+
+    def __init__(self, *, fetched_end: int, end: int) -> None:
+        self._fetched_end = fetched_end
+        self._end = end
+
+    def assignment(self) -> set[TopicPartition]:
+        return {REQUESTS}
+
+    def highwater(self, partition: TopicPartition) -> int:
+        return self._fetched_end
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self._end)
+
+
+@pytest.fixture
+def dead_letters() -> DeadLetters:
+    return DeadLetters()
+
+
+@pytest.fixture
+def subscriber(dead_letters: DeadLetters) -> Subscriber:
+    async def perform(actions: object) -> None:
+        pass
+
+    quiet: Any = SimpleNamespace(abandon=lambda _: None, drop_partition=lambda _: None, perform=perform)
+    return Subscriber(quiet, quiet, quiet, dead_letters)
+
+
+@pytest.fixture
+def partition(subscriber: Subscriber) -> OwnedPartition:
+    """Owned; its next request is at offset 8."""
+    subscriber._generation = 1
+    owned = subscriber._owned[0] = OwnedPartition(0, 8, dict.fromkeys(SIDE_TOPICS, 0), subscriber._next_attempt)
+    return owned
+
+
+def test_attempts_grow_also_when_generations_begin_anew_and_the_log_knows_of_none(subscriber: Subscriber) -> None:
     """An attempt may be shown before it is announced; the stand-in's generations begin at 1 when it restarts."""
-    quiet: Any = SimpleNamespace(abandon=lambda _: None, drop_partition=lambda _: None)
-    subscriber = Subscriber(quiet, quiet, quiet, quiet)
 
     def attempt_of_a_turn(generation: int) -> int:
         subscriber._generation = generation
@@ -29,3 +83,61 @@ def test_attempts_grow_also_when_generations_begin_anew_and_the_log_knows_of_non
         attempts.append(attempt_of_a_turn(generation))
         subscriber._let_go({0})
     assert attempts == [5, 6, 7, 9]
+
+
+@pytest.mark.parametrize("is_rebalanced", [False, True])
+async def test_a_record_that_is_buried_in_a_rebalance_is_read_again(
+    subscriber: Subscriber, partition: OwnedPartition, dead_letters: DeadLetters, is_rebalanced: bool
+) -> None:
+    """It is fetched again from where the partition stands: applied now, it would look like a log that lost its tail."""
+
+    def rebalance() -> None:
+        subscriber._generation += is_rebalanced
+
+    dead_letters.meanwhile = rebalance
+    record: Any = SimpleNamespace(topic=CHAT_REQUESTED, partition=0, offset=8, value=b"{", headers=(), key=b"")
+    await subscriber._take({REQUESTS: [record]})
+    assert partition.prefix.next_offset == (8 if is_rebalanced else 9)
+
+
+async def test_the_log_lost_its_tail_only_when_the_broker_says_so(
+    subscriber: Subscriber, partition: OwnedPartition
+) -> None:
+    await subscriber._notice_caught_up(Consumer(fetched_end=5, end=8))
+    assert not subscriber.has_reread
+    with pytest.raises(KafkaError, match="lost its tail"):
+        await subscriber._notice_caught_up(Consumer(fetched_end=5, end=5))
+    assert subscriber.has_reread
+
+
+async def test_a_stop_is_kept_while_its_request_cannot_be_fetched(
+    subscriber: Subscriber, partition: OwnedPartition
+) -> None:
+    partition.cancel_requested(0, cancelled(requested("1")), now=-1000.0)
+    at_the_known_end = Consumer(fetched_end=8, end=9)
+    subscriber._paused_for_load = True
+    await subscriber._notice_caught_up(at_the_known_end)
+    assert len(partition._unmatched) == 1
+    subscriber._paused_for_load = False
+    await subscriber._notice_caught_up(at_the_known_end)
+    assert len(partition._unmatched) == 0
+
+
+async def test_a_partition_commits_all_four_offsets_or_none(
+    subscriber: Subscriber, partition: OwnedPartition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[dict[TopicPartition, int]] = []
+
+    async def commit(_: object, offsets: dict[TopicPartition, int]) -> None:
+        commits.append(offsets)
+
+    monkeypatch.setattr(subscriber_module, "commit", commit)
+    subscriber._consumer = Consumer(fetched_end=8, end=8)
+    everything = {REQUESTS: 8} | {TopicPartition(topic, 0): 0 for topic in SIDE_TOPICS}
+    await subscriber._commit()
+    await subscriber._commit()
+    assert commits == [everything], "nothing moved"
+    partition.unreadable(CHAT_REPLIED, 3)
+    await subscriber._commit()
+    assert commits[1:] == [everything | {TopicPartition(CHAT_REPLIED, 0): 4}]
+    assert {tp.topic for tp in commits[1]} == {CHAT_REQUESTED, CHAT_CANCELS, *SIDE_TOPICS}
