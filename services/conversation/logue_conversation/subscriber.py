@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -36,8 +35,6 @@ from logue_conversation.writer import Writer
 T = TypeVar("T")
 
 GROUP = "logue-conversation"
-#: By range, a conversation's records of all topics come to one member. The other one is for members of before.
-ASSIGNORS = (RangePartitionAssignor, RoundRobinPartitionAssignor)
 
 UNREADABLE = "unreadable"
 ISOLATION = "isolation"
@@ -131,7 +128,8 @@ class Subscriber:
                 group_id=GROUP,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                partition_assignment_strategy=ASSIGNORS,
+                # So a conversation's records of all topics come to one member.
+                partition_assignment_strategy=[RangePartitionAssignor],
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
                 session_timeout_ms=int(SESSION_SECONDS * 1000),
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from sqlalchemy import text
 from tests.integration.conversation.events import NOON, Turn
@@ -24,7 +25,7 @@ from logue_conversation import subscriber
 from logue_conversation.batches import TOPICS, Batch
 from logue_conversation.errors import StoreUnavailableError
 from logue_conversation.projection import Change
-from logue_conversation.subscriber import ASSIGNORS, GROUP
+from logue_conversation.subscriber import GROUP
 
 _TURNS = 3000
 
@@ -36,7 +37,7 @@ async def _member(broker: str) -> AsyncIterator[None]:
         bootstrap_servers=broker,
         group_id=GROUP,
         enable_auto_commit=False,
-        partition_assignment_strategy=ASSIGNORS,
+        partition_assignment_strategy=[RangePartitionAssignor],
     )
     consumer.subscribe(TOPICS)
     await consumer.start()
