@@ -220,7 +220,7 @@ class Facts:
             if exchange.status == 202 or tells_outcome(exchange.body):
                 body = exchange.body
                 turn.acks.append(Ack(exchange.ended, body["turn_id"], body.get("conversation_id")))
-            if tells_outcome(exchange.body):
+            if exchange.status != 202 and tells_outcome(exchange.body):  # 202 says how the turn stands, not its text
                 turn.ends.append(End.of_body(exchange.ended, exchange.body, f"JSON of {exchange.gateway}"))
         for view in self.all_views:
             if (turn := self.turns.get(view.key)) is not None:

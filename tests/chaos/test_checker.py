@@ -443,6 +443,14 @@ BROKEN: list[tuple[str, Break]] = [
 ]
 
 
+def test_who_asks_again_for_later_may_be_told_that_it_is_over() -> None:
+    """A retry whose first answer got lost: 202, `completed`, and the text is where the turn is."""
+    history = valid_history()
+    accepted = next(e for e in history.exchanges if e.what == "chat" and e.status == 202)
+    accepted.body["status"] = "completed"
+    assert check(history) == []
+
+
 def test_nothing_is_wrong_with_the_valid_history() -> None:
     assert check(valid_history()) == []
 
