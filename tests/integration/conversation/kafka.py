@@ -9,6 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from logue_common.consumer import stop_consumer
+from logue_conversation.batches import TOPICS
+from logue_conversation.subscriber import GROUP
 
 
 async def partitions_of(bootstrap_servers: str, topic: str) -> list[int]:
@@ -33,5 +35,17 @@ async def records_of(bootstrap_servers: str, topic: str, key: str) -> list[Any]:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 found += [record for record in records if record.key == key.encode()]
         return found
+    finally:
+        await stop_consumer(consumer)
+
+
+async def skip_what_is_there(bootstrap_servers: str) -> None:
+    """Let the writers' group begin at the end: other tests leave records in the shared log. No member may be in it."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=GROUP, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(t, p) for t in TOPICS for p in await partitions_of(bootstrap_servers, t)]
+        consumer.assign(partitions)
+        await consumer.commit(await consumer.end_offsets(partitions))
     finally:
         await stop_consumer(consumer)

@@ -13,7 +13,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from sqlalchemy import text
 from tests.integration.conversation.events import NOON, Turn
-from tests.integration.conversation.kafka import records_of
+from tests.integration.conversation.kafka import records_of, skip_what_is_there
 from tests.integration.conversation.support import Service, Urls, eventually, has_row, is_ready, open_service
 
 from logue_common.consumer import stop_consumer
@@ -69,6 +69,7 @@ async def test_a_position_never_says_more_than_is_stored_whoever_comes_and_goes(
     urls: Urls, broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
+    await skip_what_is_there(broker)
     user = f"user-{new_id()}"
     turns = [Turn(user_id=user) for _ in range(_TURNS)]
     async with open_service(urls, broker, conversation_batch_records=200) as service:
@@ -104,26 +105,30 @@ async def test_a_position_never_says_more_than_is_stored_whoever_comes_and_goes(
 
 
 async def test_no_offset_is_committed_before_what_changed_is_told(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    urls: Urls, broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teller, turn = service.resources.subscriber._teller, Turn(user_id=f"user-{new_id()}")
+    await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
+    await skip_what_is_there(broker)
+    turn = Turn(user_id=f"user-{new_id()}")
 
     async def away(_: object) -> None:
         raise StoreUnavailableError("away")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(teller, "tell", away)
-        [sent] = await service.publish(turn.requested())
-        place = TopicPartition(sent.topic, sent.partition)
-        await eventually(lambda: has_row(service, turn.user_id, turn.turn_id))
-        await asyncio.sleep(0.5)
-        assert (await service.resources.ends.committed(GROUP, [place])).get(place, 0) <= sent.offset
+    async with open_service(urls, broker) as service:
+        await eventually(lambda: is_ready(service))
+        with monkeypatch.context() as patched:
+            patched.setattr(service.resources.subscriber._teller, "tell", away)
+            [sent] = await service.publish(turn.requested())
+            place = TopicPartition(sent.topic, sent.partition)
+            await eventually(lambda: has_row(service, turn.user_id, turn.turn_id))
+            await asyncio.sleep(0.5)
+            assert (await service.resources.ends.committed(GROUP, [place])).get(place, 0) <= sent.offset
 
-    async def is_committed() -> bool:
-        return (await service.resources.ends.committed(GROUP, [place])).get(place, 0) > sent.offset
+        async def is_committed() -> bool:
+            return (await service.resources.ends.committed(GROUP, [place])).get(place, 0) > sent.offset
 
-    await eventually(is_committed)
-    found = await records_of(service.bootstrap_servers, CONVERSATION_CHANGED, turn.user_id)
+        await eventually(is_committed)
+    found = await records_of(broker, CONVERSATION_CHANGED, turn.user_id)
     changes = [decode(ConversationChanged, record.value).change for record in found]
     assert changes == ["conversation.created", "turn.started"]
 

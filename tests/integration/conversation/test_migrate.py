@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from tests.integration.conversation.events import Turn
-from tests.integration.conversation.kafka import records_of
+from tests.integration.conversation.kafka import records_of, skip_what_is_there
 from tests.integration.conversation.support import Urls, eventually, is_ready, open_service
 
 from logue_common.errors import StartupError
@@ -88,6 +88,7 @@ async def test_a_service_newer_than_the_schema_waits_and_buries_nothing(
         patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
         await migrate(empty_urls.migration_settings())
     await ensure_topics(KafkaSettings(kafka_bootstrap=broker), TopicSettings(partitions=4))
+    await skip_what_is_there(broker)
     async with open_service(empty_urls, broker) as service:
         await eventually(lambda: is_ready(service))
         turn = Turn(user_id=f"user-{new_id()}")
