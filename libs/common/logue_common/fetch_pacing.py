@@ -1,7 +1,7 @@
 """Waits for records where the broker does not: the stand-in answers an empty fetch at once (noida-db 0.2.3).
 
-aiokafka would ask again at once, 7,000 times a second, and take a third of a millisecond for the 48 partitions of an
-agent each time. Here the same request is asked again after a pause, for as long as the broker was asked to wait; it is
+aiokafka would ask again at once, 7,000 times a second, and take up to a millisecond for the partitions of an agent each
+time. Here the same request is asked again after a pause, for as long as the broker was asked to wait; it is
 encoded once, and its answer is decoded when it differs from the one before. Apache Kafka waits, so nothing is repeated.
 """
 

@@ -10,6 +10,7 @@ from aiokafka.structs import ConsumerRecord
 from logue_agent.actions import Action
 from logue_agent.partition import OwnedPartition
 from logue_common import topics
+from logue_common.errors import problem
 from logue_common.events import (
     AttemptStarted,
     ChatCancelRequested,
@@ -37,7 +38,17 @@ def accept(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
             return partition.replied(record.offset, decode(ChatReplied, record.value), now)
 
 
-def legible_request(record: ConsumerRecord) -> ChatRequested | None:
+def pass_over(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
+    """Go on after a record that cannot be read; a request of which at least the ids can be read gets an outcome."""
+    request = _legible_request(record)
+    if request is None:
+        partition.unreadable(record.topic, record.offset)
+        return []
+    cause = problem("internal_error", "The message could not be read by the system. Send it again.")
+    return partition.requested(record.offset, request, refusal=cause)
+
+
+def _legible_request(record: ConsumerRecord) -> ChatRequested | None:
     """Of an unreadable request as much as it takes to fail its turn; None when its ids cannot be read."""
     ids = legible_ids(record.value) if record.topic == topics.CHAT_REQUESTED else None
     if ids is None:

@@ -21,18 +21,17 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from logue_agent import metrics
-from logue_agent.actions import Action
 from logue_agent.company import has_company
 from logue_agent.context import ContextCache
 from logue_agent.lanes import Lanes
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
-from logue_agent.records import accept, legible_request
+from logue_agent.records import accept, pass_over
 from logue_agent.settings import AgentSettings
 from logue_common.clock import utc_now
 from logue_common.consumer import CommitWatch, commit, show_lag, stop_consumer, tune_fetches
 from logue_common.dead_letters import DeadLetters
-from logue_common.errors import StartupError, UnreadableRecordError, problem
+from logue_common.errors import StartupError, UnreadableRecordError
 from logue_common.metrics import COMMIT_AGE
 from logue_common.topics import CHAT_REQUESTED, CO_PARTITIONED, MAX_RECORD_BYTES, check_co_partitioning
 
@@ -303,7 +302,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                     await self._bury_unreadable(record, error)
                     if not self._has(partition, generation):
                         break
-                    actions = _without(partition, record)
+                    actions = pass_over(partition, record)
                 await self._lanes.perform(actions)
                 if partition.mismatched:
                     partition.mismatched = False
@@ -422,16 +421,6 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         self._restoring.clear()
         if consumer is not None:
             await stop_consumer(consumer)
-
-
-def _without(partition: OwnedPartition, record: ConsumerRecord) -> list[Action]:
-    """Go on after a record that was buried; a request of which at least the ids can be read still gets an outcome."""
-    request = legible_request(record)
-    if request is None:
-        partition.unreadable(record.topic, record.offset)
-        return []
-    cause = problem("internal_error", "The message could not be read by the system. Send it again.")
-    return partition.requested(record.offset, request, refusal=cause)
 
 
 def _tp(topic: str, number: int) -> TopicPartition:

@@ -40,8 +40,6 @@ AGENT_GROUP = "logue-agent"
 _BATCH = 500
 #: How long one search waits for the writer; then the next search tries again.
 _WRITER_SECONDS = 10.0
-#: In the place of an offset: the turn has its outcome.
-_OVER = -1
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('logue.reconciler'))")
 
 _CANDIDATE = (
@@ -188,9 +186,9 @@ class Reconciler:
             return 0
         keys = [(turn.user_id, turn.id) for turn in gone]
         found = await connection.execute(_STILL_LIVE, arrays(_KEY, keys))
-        live = {(row.user_id, row.id): row.latest_request_offset for row in found}
+        live = {(row.user_id, row.id, row.latest_request_offset) for row in found}
         # Not one whose request was stored since it was read: that one is in the log.
-        lost = [turn for turn in gone if live.get((turn.user_id, turn.id), _OVER) == turn.offset]
+        lost = [turn for turn in gone if (turn.user_id, turn.id, turn.offset) in live]
         for turn in lost:
             await self._fail(turn)
         return len(lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,3 +142,36 @@ async def test_a_partition_commits_all_four_offsets_or_none(
     await subscriber._commit()
     assert commits[1:] == [everything | {TopicPartition(CHAT_REPLIED, 0): 4}]
     assert {tp.topic for tp in commits[1]} == {CHAT_REQUESTED, CHAT_CANCELS, *SIDE_TOPICS}
+
+
+async def test_a_restore_that_is_cancelled_just_when_it_gets_on_ends(
+    subscriber: Subscriber, partition: OwnedPartition
+) -> None:
+    """Otherwise it would go on beside the next one, and let requests flow when only its own partitions are restored."""
+
+    class Behind(Consumer):
+        async def position(self, partition: TopicPartition) -> int:
+            return 0
+
+    subscriber._consumer = Behind(fetched_end=8, end=8)
+    subscriber._restoring = {0}
+    restoring = asyncio.create_task(subscriber._restore_all({0}))
+    await asyncio.sleep(0.01)
+    subscriber._progress.set()
+    restoring.cancel()
+    await asyncio.wait([restoring], timeout=1)
+    assert restoring.cancelled()
+
+
+async def test_turns_are_let_go_before_the_group_gives_them_to_others(
+    subscriber: Subscriber, partition: OwnedPartition
+) -> None:
+    owned_when_it_left: list[dict[int, OwnedPartition]] = []
+
+    class Leaving(Consumer):
+        async def stop(self) -> None:
+            owned_when_it_left.append(dict(subscriber._owned))
+
+    subscriber._consumer = Leaving(fetched_end=8, end=8)
+    await subscriber._leave()
+    assert owned_when_it_left == [{}]

@@ -145,6 +145,23 @@ async def test_a_member_that_the_broker_does_not_know_joins_anew(apache_bootstra
         await stop_consumer(consumer)
 
 
+async def test_a_stop_that_breaks_off_halfway_leaves_nothing_behind(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when aiokafka lets the cancellation of a fetch escape, and never gets to its client."""
+    before = asyncio.all_tasks()
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker)
+    await consumer.start()
+
+    async def broken_off() -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(consumer._fetcher, "close", broken_off)
+    await stop_consumer(consumer)
+    assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+    assert consumer._client._conns == {}
+
+
 async def test_a_consumer_that_cannot_be_stopped_leaves_nothing_behind(
     broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
