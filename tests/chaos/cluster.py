@@ -261,10 +261,14 @@ class Cluster:
     def _is_ready(self, server: Server) -> bool:
         if not server.is_running or not server.is_ready():
             return False
-        if not isinstance(server, ApacheKafka):
-            return True
-        metadata = read_metadata(server.port)
-        return metadata is not None and server.node_id not in metadata.out_of_sync
+        return not isinstance(server, ApacheKafka) or self._is_in_sync(server.node_id)
+
+    def _is_in_sync(self, node_id: int) -> bool:
+        """Most brokers say so: one that was cut off, asked alone, does not know yet what it missed."""
+        servers = [self._stack.server(name) for name in self.names("broker")]
+        views = [read_metadata(server.port) for server in servers if server.is_running]
+        agreeing = [view for view in views if view is not None and node_id in view.brokers - view.out_of_sync]
+        return len(agreeing) > len(servers) / 2
 
     def _end(self, name: str) -> str:
         return tail(self.log(name))

@@ -164,7 +164,8 @@ async def test_broker_that_is_cut_off_leaves_its_cluster_and_comes_back(cluster:
     for link in links:
         cluster.proxy.heal(link)
     await asyncio.to_thread(cluster.wait_ready)
-    assert live_brokers(cluster, seen_by="broker-1") == {1, 2, 3}
+    assert live_brokers(cluster, seen_by="broker-2") == {1, 2, 3}
+    assert await eventually(lambda: live_brokers(cluster, seen_by="broker-1") == {1, 2, 3})
     await a_turn_is_answered_and_stored(client)
 
 
