@@ -161,6 +161,8 @@ async def test_broker_that_is_cut_off_leaves_its_cluster_and_comes_back(cluster:
     for link in links:
         cluster.proxy.blackhole(link)
     assert await eventually(lambda: 1 not in live_brokers(cluster, seen_by="broker-2"))
+    with pytest.raises(DevstackError, match="broker-1 was not ready"):
+        await asyncio.to_thread(cluster.wait_ready, "broker-1", timeout=0.1)
     for link in links:
         cluster.proxy.heal(link)
     await asyncio.to_thread(cluster.wait_ready)
