@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -27,7 +27,34 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _HEADER = "traceparent"
 
-TRACER = trace.get_tracer("logue")
+
+
+class _Tracer:
+    """OpenTelemetry's, at next to no cost while nothing is traced: its own spans that record nothing take 5 µs each."""
+
+    def __init__(self) -> None:
+        self._tracer = trace.get_tracer("logue")
+
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AbstractContextManager[Span]:
+        """As OpenTelemetry's. Where nothing is recorded and no trace goes on, one that does nothing."""
+        if context is None and not is_tracing() and trace.get_current_span() is trace.INVALID_SPAN:
+            return _NO_SPAN
+        return self._tracer.start_as_current_span(name, context, kind, attributes, **options)
+
+    def start_span(self, *arguments: Any, **options: Any) -> Span:
+        """As OpenTelemetry's."""
+        return self._tracer.start_span(*arguments, **options)
+
+
+TRACER = _Tracer()
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 _propagator = TraceContextTextMapPropagator()
 
 

@@ -85,6 +85,8 @@ class FrameWriter:
         self._pieces.append(piece)
         if self._coalescer.add(piece, self._loop.time()):
             await self.flush()
+            if len(self._pieces) == 1:  # perhaps all came together: the first text goes before the outcome is made
+                await self._producer.let_go()
         elif self._timer is None and self._coalescer.due_at is not None:
             self._timer = self._loop.call_at(self._coalescer.due_at, self._flush_soon)
 

@@ -215,19 +215,24 @@ class Runner:
         return trim(entry.path(context.parent_id), request.content, self._settings.agent_context_tokens)
 
     def _begin(self, turn: Turn, progress: Progress) -> None:
-        """An attempt has its slot: tell the log, and whoever watches."""
-        request, now = turn.request, self._clock()
+        """An attempt has its slot."""
         turn.begun = True
-        progress.started_at = now
+        progress.started_at = self._clock()
+        # In the next round of the loop, when the model has its question: nothing pauses before.
+        asyncio.get_running_loop().call_soon(self._tell_begun, turn, turn.attempt, progress.started_at)
+
+    def _tell_begun(self, turn: Turn, attempt: int, now: datetime) -> None:
+        """Tell the log, and whoever watches."""
+        request = turn.request
         place = {"user_id": request.user_id, "conversation_id": request.conversation_id}
-        self._announce(AttemptStarted(turn_id=turn.turn_id, **place, attempt=turn.attempt, started_at=now))
+        self._announce(AttemptStarted(turn_id=turn.turn_id, **place, attempt=attempt, started_at=now))
         waited = (now - request.requested_at).total_seconds()
         metrics.QUEUE_WAIT_SECONDS.observe(waited, exemplar())
         _log.info(
             "attempt_started",
             correlation_id=turn.turn_id,
             **place,
-            attempt=turn.attempt,
+            attempt=attempt,
             partition=turn.partition,
             offset=turn.offset,
             waited_seconds=round(waited, 4),
