@@ -5,6 +5,7 @@ A turn leaves one line for each step of its life, with its id as `correlation_id
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -47,13 +48,45 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     structlog.configure(
         # Not through the standard library, which takes three times as long for a line (27 µs, 8 this way).
         processors=[*shared, text] if is_terminal else [*shared, structlog.stdlib.add_logger_name, _json],
-        logger_factory=(
-            structlog.PrintLoggerFactory(sys.stderr) if is_terminal else structlog.BytesLoggerFactory(sys.stderr.buffer)
-        ),
+        logger_factory=(structlog.PrintLoggerFactory(sys.stderr) if is_terminal else _lines),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+class _Lines(structlog.BytesLogger):
+    """Writes lines; those of one round of the event loop together, since each writing is a system call.
+
+    Standard-library loggers write to the same buffer, so the order is kept. The interpreter writes what is left.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(sys.stderr.buffer, name=name)
+        self._is_due = False
+
+    def msg(self, message: bytes) -> None:
+        """Part of structlog's interface."""
+        self._write(message + b"\n")
+        if self._is_due:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self._write_out)
+        except RuntimeError:  # there is no loop in this thread
+            self._flush()
+        else:
+            self._is_due = True
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+    def _write_out(self) -> None:
+        self._is_due = False
+        self._flush()
+
+
+def _lines(name: str | None = None, *_: Any) -> _Lines:
+    return _Lines(name)
 
 
 class _Seldom(logging.Filter):

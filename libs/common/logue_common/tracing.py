@@ -28,7 +28,6 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _HEADER = "traceparent"
 
 
-
 class _Tracer:
     """OpenTelemetry's, at next to no cost while nothing is traced: its own spans that record nothing take 5 µs each."""
 

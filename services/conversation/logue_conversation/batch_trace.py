@@ -38,7 +38,7 @@ def batch_span(group: str, records: int, traced: Sequence[Traced]) -> Iterator[N
         "messaging.consumer.group.name": group,
     }
     first = parent_of(traced[0].traceparent)
-    with TRACER.start_as_current_span("store batch", first, SpanKind.CONSUMER, attributes, links) as span:
+    with TRACER.start_as_current_span("store batch", first, SpanKind.CONSUMER, attributes, links=links) as span:
         yield
         ended = time.time_ns()
         for each in traced:
