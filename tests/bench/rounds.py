@@ -44,7 +44,7 @@ class Plan:
     warm_up_seconds: float
 
 
-FULL = Plan(rounds=3, unloaded_turns=250, seconds=8.0, warm_up_seconds=8.0)
+FULL = Plan(rounds=3, unloaded_turns=600, seconds=8.0, warm_up_seconds=8.0)
 QUICK = Plan(rounds=1, unloaded_turns=100, seconds=5.0, warm_up_seconds=5.0)
 
 Blocks = dict[str, Block]

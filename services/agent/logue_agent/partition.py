@@ -58,6 +58,8 @@ class OwnedPartition:
         self.rewound = False
         #: A record named another user or conversation than others of its turn or lane: it was ignored, or refused.
         self.mismatched = False
+        #: Another process has begun a turn that ran here: nothing begins until the group has confirmed us.
+        self.contested = False
         self._next_attempt = next_attempt
         self._lanes: dict[str, deque[Turn]] = {}
         self._unmatched = Unmatched()
@@ -131,9 +133,9 @@ class OwnedPartition:
         return []
 
     def attempt_started(self, offset: int, event: AttemptStarted, now: float) -> list[Action]:
-        """A chat.progressed record. A later attempt than ours on a turn of ours: another owner had it; begin anew.
+        """A chat.progressed record. A later attempt than ours on a turn of ours: another owner had it, or has it.
 
-        Of a turn that its former owner finishes: that it will not.
+        Whoever is the owner begins it anew (`confirmed`). Of a turn that its former owner finishes: that it will not.
         """
         if not self._advance(CHAT_PROGRESSED, offset):
             return []
@@ -151,10 +153,16 @@ class OwnedPartition:
         # One that is being stopped has its outcome on the way, too.
         if event.attempt <= turn.attempt or turn.state is TurnState.DECIDING or turn.cancel_requested:
             return []
-        running = turn.state is TurnState.RUNNING
+        ran = turn.state is TurnState.RUNNING
         turn.attempt, turn.n, turn.taken_over = self._next_attempt(event.attempt), 0, True
         turn.state = TurnState.WAITING
-        return [Abandon(turn), *self._start_head(turn.conversation_id)] if running else []
+        self.contested = self.contested or ran
+        return [Abandon(turn)] if ran else []
+
+    def confirmed(self) -> list[Action]:
+        """The group says that this partition is ours: go on."""
+        self.contested = False
+        return [action for conversation_id in list(self._lanes) for action in self._start_head(conversation_id)]
 
     def replied(self, offset: int, outcome: ChatReplied, now: float) -> list[Action]:
         """A chat.replied record. The first of a turn decides, whoever wrote it; later ones are ignored."""
@@ -226,7 +234,7 @@ class OwnedPartition:
 
     def _start_head(self, conversation_id: str) -> list[Action]:
         lane = self._lanes.get(conversation_id)
-        if not lane or lane[0].state is not TurnState.WAITING or lane[0].finishes_by is not None:
+        if self.contested or not lane or lane[0].state is not TurnState.WAITING or lane[0].finishes_by is not None:
             return []
         lane[0].state = TurnState.RUNNING
         return [Run(lane[0])]

@@ -48,6 +48,8 @@ _RECONNECT_SECONDS = 1.0
 _HEARTBEAT_MS = 500
 #: Joining a group may take a session, and then its answer must come.
 _ANSWER_MS = 4_000
+#: Between two questions to the group whether contested partitions are ours.
+_CONFIRM_SECONDS = 1.0
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
 #: Between a drain's end here and the start of another attempt elsewhere, unless this agent says that it gave up.
@@ -73,6 +75,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         #: The latest attempt at any turn that was let go: it may have been shown, and not be in the log.
         self._latest_attempt = 0
         self._committed: dict[TopicPartition, int] = {}
+        self._confirm_at = 0.0
         self._watch = CommitWatch()
         self._paused_for_load = False
         #: The log lost its tail under this process: restore from its beginning.
@@ -273,6 +276,7 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         while not self._stopping:
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
             await self._take(batches)
+            await self._confirm()
             self._progress.set()
             self._adapt_to_load()
             since = time.monotonic() - committed_at
@@ -387,10 +391,27 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         for partition in list(self._owned.values()):
             await self._lanes.perform(partition.overdue(utc_now(), time.monotonic()))
 
+    async def _confirm(self) -> None:
+        """Where another process has begun a turn that ran here, go on if the group takes our commits.
+
+        One that is cut off from its group alone would outbid its successor at every turn otherwise, and be outbid.
+        """
+        now = time.monotonic()
+        contested = [p for number, p in self._owned.items() if p.contested and number not in self._restoring]
+        if not contested or now < self._confirm_at:
+            return
+        self._confirm_at = now + _CONFIRM_SECONDS
+        generation = self._generation
+        self._committed.clear()
+        if await self._commit():
+            for partition in contested:
+                if self._has(partition, generation):
+                    await self._lanes.perform(partition.confirmed())
+
     # --- commits -----------------------------------------------------------------------------------------------------
 
-    async def _commit(self) -> None:
-        """Commit what is finished, if that moved. A commit that fails is repeated by the next one."""
+    async def _commit(self) -> bool:
+        """Commit what is finished, if that moved; True when the group took that. What fails is repeated next time."""
         if self._watch.is_due:
             self._committed.clear()
         moved: dict[TopicPartition, int] = {}
@@ -402,14 +423,15 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             if any(self._committed.get(tp) != offset for tp, offset in offsets.items()):
                 moved |= offsets
         if not moved or self._consumer is None:
-            return
+            return False
         try:
             await asyncio.wait_for(commit(self._consumer, moved), _COMMIT_TIMEOUT_SECONDS)
         except (KafkaError, TimeoutError) as error:
             _log.info("commit_postponed", cause=type(error).__name__)
-        else:
-            self._committed.update(moved)
-            self._watch.committed()
+            return False
+        self._committed.update(moved)
+        self._watch.committed()
+        return True
 
     async def _leave(self) -> None:
         if self._restore is not None:

@@ -241,14 +241,47 @@ def test_attempts_grow_with_every_takeover() -> None:
     assert run.turn.taken_over
 
 
-def test_a_later_attempt_in_the_log_restarts_a_turn_that_came_back() -> None:
+def test_a_later_attempt_in_the_log_restarts_a_turn_once_the_group_has_confirmed_its_owner() -> None:
     owner = Owner(generation=5)
     request = requested("1")
     [run] = owner.request(request)
     assert owner.start(request, attempt=5) == []
-    actions = owner.start(request, attempt=6)
-    assert [type(action) for action in actions] == [Abandon, Run]
-    assert run.turn.attempt == 7
+    assert owner.start(request, attempt=6) == [Abandon(run.turn)]
+    assert owner.partition.contested
+    assert owner.request(requested("2", "b")) == [], "nothing begins meanwhile"
+    again, other = owner.partition.confirmed()
+    assert (again, again.turn.attempt, again.turn.taken_over) == (run, 7, True)
+    assert isinstance(other, Run)
+    assert isinstance(owner.request(requested("3", "c"))[0], Run)
+
+
+def test_a_turn_that_its_next_owner_decides_meanwhile_does_not_begin_again() -> None:
+    owner = Owner(generation=5)
+    first, second = requested("1"), requested("2")
+    owner.request(first)
+    owner.request(second)
+    owner.start(first, attempt=6)
+    [end, queued_or_nothing] = [*owner.reply(replied(first, attempt=6)), None][:2]
+    assert isinstance(end, End)
+    assert not isinstance(queued_or_nothing, Run)
+    [run] = owner.partition.confirmed()
+    assert run.turn.turn_id == second.turn_id
+
+
+def test_two_that_take_themselves_for_the_owner_do_not_outbid_each_other() -> None:
+    """One is cut off from its group alone: it reads, and writes, and learns late that the other has its partition."""
+    log: list[tuple[ChatRequested, int]] = []
+    former, latter, request = Owner(generation=1), Owner(generation=2), requested("1")
+    log += [(request, run.turn.attempt) for run in former.request(request)]
+    latter.start(*log[0])
+    log += [(request, run.turn.attempt) for run in latter.request(request)]
+    read = {former: 0, latter: 1}
+    for _ in range(10):
+        for owner in (former, latter):
+            for event in log[read[owner] :]:
+                log += [(request, action.turn.attempt) for action in owner.start(*event) if isinstance(action, Run)]
+                read[owner] += 1
+    assert log == [(request, 1), (request, 2)]
 
 
 def _handed_over(seconds: float = 20.0) -> tuple[Owner, ChatRequested]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from tests.unit.agent.events import cancelled, requested
+from tests.unit.agent.events import cancelled, requested, started
 
 from logue_agent import subscriber as subscriber_module
+from logue_agent.actions import Run
 from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.subscriber import Subscriber
 from logue_common.topics import CHAT_CANCELS, CHAT_REPLIED, CHAT_REQUESTED
@@ -175,3 +176,43 @@ async def test_turns_are_let_go_before_the_group_gives_them_to_others(
     subscriber._consumer = Leaving(fetched_end=8, end=8)
     await subscriber._leave()
     assert owned_when_it_left == [{}]
+
+
+async def test_a_contested_partition_goes_on_when_the_group_takes_its_commit_and_not_before(
+    subscriber: Subscriber, partition: OwnedPartition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    is_member, clock = False, 100.0
+
+    async def perform(actions: list[Any]) -> None:
+        begun.extend(action.turn.turn_id for action in actions if isinstance(action, Run))
+
+    async def commit(_: object, offsets: dict[TopicPartition, int]) -> None:
+        assert offsets, "nothing would be asked"
+        if not is_member:
+            raise KafkaError("another generation")
+
+    async def confirm(*, after: float) -> list[str]:
+        nonlocal clock
+        clock += after
+        begun.clear()
+        await subscriber._confirm()
+        return list(begun)
+
+    subscriber._consumer = Consumer(fetched_end=9, end=9)
+    monkeypatch.setattr(subscriber._lanes, "perform", perform)
+    monkeypatch.setattr(subscriber_module, "commit", commit)
+    monkeypatch.setattr(subscriber_module.time, "monotonic", lambda: clock)
+    request = requested("1")
+    await subscriber._lanes.perform(partition.requested(8, request))
+    assert begun == [request.turn_id]
+    assert await confirm(after=2) == [], "nothing is contested"
+    partition.attempt_started(0, started(request, 99), 0.0)
+    assert await confirm(after=2) == []
+    is_member = True
+    assert await confirm(after=0.5) == [], "the group is not asked again and again"
+    subscriber._restoring = {0}
+    assert await confirm(after=2) == [], "a restore may bring its outcome"
+    subscriber._restoring = set()
+    assert await confirm(after=2) == [request.turn_id]
+    assert await confirm(after=2) == []

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
+from aiokafka.protocol.produce import ProduceRequest
 
 from logue_common.consumer import stop_consumer
 from logue_common.ids import new_id
@@ -113,6 +115,25 @@ async def test_a_record_arrives_with_key_value_headers_and_partition(broker: str
     finally:
         await stop_consumer(consumer)
     assert (record.key, record.value, record.headers) == (b"k", b"v", (("h", b"1"), ("h", b"2")))
+
+
+async def test_what_was_enqueued_is_on_its_way_when_it_was_let_go(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = await new_topic(broker)
+    async with producing(broker) as producer:
+        await send(producer, topic, "first")
+        sent: list[type] = []
+        send_request = AIOKafkaConnection.send
+
+        def noting(connection: AIOKafkaConnection, request: object, **options: bool) -> object:
+            sent.append(type(request))
+            return send_request(connection, request, **options)
+
+        monkeypatch.setattr(AIOKafkaConnection, "send", noting)
+        delivery = await producer.enqueue(topic, key="k", value=b"v", headers=[])
+        assert not sent, "it waits for the loop"
+        await producer.let_go()
+        assert sent == [ProduceRequest]
+        await delivery
 
 
 async def test_many_records_at_once_keep_their_order_and_go_where_single_ones_go(broker: str) -> None:

@@ -8,6 +8,7 @@ from opentelemetry import trace
 from logue_common.errors import StartupError
 from logue_common.trace_export import provider
 from logue_common.tracing import (
+    TRACER,
     SpanKind,
     cause_of,
     child_span,
@@ -81,3 +82,11 @@ def _sampler_of_a_service() -> str:
 def test_what_goes_on_by_itself_makes_no_trace() -> None:
     with child_span("transaction", SpanKind.CLIENT, {}) as span:
         assert span is trace.INVALID_SPAN
+
+
+def test_a_process_without_traces_makes_no_spans_and_hands_on_those_of_others() -> None:
+    with TRACER.start_as_current_span("work") as span:
+        assert span is trace.INVALID_SPAN
+        assert traceparent() is None
+    with TRACER.start_as_current_span("work", parent_of(_SAMPLED)), TRACER.start_as_current_span("within"):
+        assert (traceparent() or "").encode() == _SAMPLED
