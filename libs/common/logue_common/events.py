@@ -187,12 +187,16 @@ def decode(model: type[E], value: bytes | None) -> E:
 def event_headers(event: Event, *, source: str, at: datetime, traceparent: str | None = None) -> Headers:
     """CloudEvents attributes, correlation id and trace context of `event`. `source` is the service's name."""
     correlation_id = getattr(event, "turn_id", None) or event.conversation_id
+    version, kind, origin, content = _fixed_headers(event.event_type, source)
     headers: Headers = [
-        *_fixed_headers(event.event_type, source),
+        version,
         ("ce_id", new_id().encode()),
+        kind,
+        origin,
         ("ce_time", at.isoformat().encode()),
         ("ce_subject", event.conversation_id.encode()),
         ("correlation_id", correlation_id.encode()),
+        content,
     ]
     if traceparent is not None:
         headers.append(("traceparent", traceparent.encode()))
@@ -200,13 +204,13 @@ def event_headers(event: Event, *, source: str, at: datetime, traceparent: str |
 
 
 @cache
-def _fixed_headers(event_type: str, source: str) -> tuple[tuple[str, bytes], ...]:
-    return (
+def _fixed_headers(event_type: str, source: str) -> Headers:
+    return [
         ("ce_specversion", b"1.0"),
         ("ce_type", event_type.encode()),
         ("ce_source", f"/logue/{source}".encode()),
         ("content-type", b"application/json"),
-    )
+    ]
 
 
 def legible_ids(value: bytes | None) -> dict[str, str] | None:

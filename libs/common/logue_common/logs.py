@@ -63,25 +63,26 @@ class _Lines(structlog.BytesLogger):
 
     def __init__(self, name: str | None) -> None:
         super().__init__(sys.stderr.buffer, name=name)
-        self._is_due = False
+        #: The loop that will write what is in the buffer.
+        self._due_in: asyncio.AbstractEventLoop | None = None
 
     def msg(self, message: bytes) -> None:
         """Part of structlog's interface."""
         self._write(message + b"\n")
-        if self._is_due:
-            return
         try:
-            asyncio.get_running_loop().call_soon(self._write_out)
-        except RuntimeError:  # there is no loop in this thread
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # there is none in this thread
             self._flush()
-        else:
-            self._is_due = True
+            return
+        if self._due_in is not loop:
+            self._due_in = loop
+            loop.call_soon(self._write_out)
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
 
     def _write_out(self) -> None:
-        self._is_due = False
+        self._due_in = None
         self._flush()
 
 

@@ -97,7 +97,11 @@ class Lanes:
 
         False when the log did not take that; then the next owners wait for none.
         """
-        going_on = [turn for turn in self._tasks if turn.begun or turn.state is TurnState.DECIDING]
+        going_on = [
+            turn
+            for turn in self._tasks
+            if turn.state is TurnState.DECIDING or (turn.state is TurnState.RUNNING and turn.begun)
+        ]
         told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in going_on))
         if not all(told):
             await self._tell_given_up(going_on)

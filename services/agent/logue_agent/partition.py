@@ -58,7 +58,7 @@ class OwnedPartition:
         self.rewound = False
         #: A record named another user or conversation than others of its turn or lane: it was ignored, or refused.
         self.mismatched = False
-        #: Another process has begun a turn that ran here: nothing begins until the group has confirmed us.
+        #: Another process has begun a turn that is here: nothing begins until the group has confirmed us.
         self.contested = False
         self._next_attempt = next_attempt
         self._lanes: dict[str, deque[Turn]] = {}
@@ -150,19 +150,25 @@ class OwnedPartition:
         if turn.finishes_by is not None and event.finishes_by is not None and event.finishes_by < turn.finishes_by:
             turn.finishes_by = None  # its former owner gave up
             return self._start_head(turn.conversation_id)
-        # One that is being stopped has its outcome on the way, too.
-        if event.attempt <= turn.attempt or turn.state is TurnState.DECIDING or turn.cancel_requested:
-            return []
         ran = turn.state is TurnState.RUNNING
+        # What waits has not been announced here: an attempt of the same number is another's, too. One that is being
+        # stopped has its outcome on the way.
+        latest_of_ours = turn.attempt if ran else turn.attempt - 1
+        if event.attempt <= latest_of_ours or turn.state is TurnState.DECIDING or turn.cancel_requested:
+            return []
         turn.attempt, turn.n, turn.taken_over = self._next_attempt(event.attempt), 0, True
         turn.state = TurnState.WAITING
-        self.contested = self.contested or ran
+        self.contested = True
         return [Abandon(turn)] if ran else []
 
     def confirmed(self) -> list[Action]:
         """The group says that this partition is ours: go on."""
         self.contested = False
-        return [action for conversation_id in list(self._lanes) for action in self._start_head(conversation_id)]
+        stopped = [turn for turn in self.turns.values() if turn.cancel_requested and turn.state is TurnState.WAITING]
+        for turn in stopped:
+            turn.state = TurnState.DECIDING
+        starts = [action for conversation_id in list(self._lanes) for action in self._start_head(conversation_id)]
+        return [*(Decide(turn, None) for turn in stopped), *starts]
 
     def replied(self, offset: int, outcome: ChatReplied, now: float) -> list[Action]:
         """A chat.replied record. The first of a turn decides, whoever wrote it; later ones are ignored."""
@@ -245,6 +251,8 @@ class OwnedPartition:
         turn.cancel_requested = True
         if turn.state is TurnState.RUNNING:
             return [Stop(turn)]
+        if self.contested and turn.taken_over:
+            return []  # if another has it, that one knows its text
         turn.state = TurnState.DECIDING
         return [Decide(turn, None)]
 
@@ -262,7 +270,8 @@ class OwnedPartition:
             self._drop_empty_lane(turn.conversation_id)
             actions += self._start_head(turn.conversation_id)
             waiting = [other for other in lane if other.state is TurnState.WAITING and other.finishes_by is None]
-            actions += [Queued(other, self._position(other)) for other in waiting]
+            if not self.contested:
+                actions += [Queued(other, self._position(other)) for other in waiting]
         return actions
 
     def _position(self, turn: Turn) -> int:

@@ -48,8 +48,6 @@ _RECONNECT_SECONDS = 1.0
 _HEARTBEAT_MS = 500
 #: Joining a group may take a session, and then its answer must come.
 _ANSWER_MS = 4_000
-#: Between two questions to the group whether contested partitions are ours.
-_CONFIRM_SECONDS = 1.0
 #: An outcome that was acknowledged shows up in milliseconds; after this long it is written again.
 _REPROPOSE_SECONDS = 10.0
 #: Between a drain's end here and the start of another attempt elsewhere, unless this agent says that it gave up.
@@ -75,7 +73,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         #: The latest attempt at any turn that was let go: it may have been shown, and not be in the log.
         self._latest_attempt = 0
         self._committed: dict[TopicPartition, int] = {}
-        self._confirm_at = 0.0
+        #: Contested partitions of which the group was asked already; again with every regular commit.
+        self._asked_for: frozenset[int] = frozenset()
         self._watch = CommitWatch()
         self._paused_for_load = False
         #: The log lost its tail under this process: restore from its beginning.
@@ -276,16 +275,16 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         while not self._stopping:
             batches = await consumer.getmany(timeout_ms=_POLL_MS)
             await self._take(batches)
-            await self._confirm()
             self._progress.set()
             self._adapt_to_load()
             since = time.monotonic() - committed_at
-            if since > _COMMIT_SECONDS:
+            contested = self._contested()
+            if since > _COMMIT_SECONDS or contested - self._asked_for:
                 committed_at = time.monotonic()
                 await self._notice_caught_up(consumer)
                 if since < _FROZEN_SECONDS and not self._restoring:  # else the log may have news that were not read
                     await self._begin_overdue()
-                await self._commit()
+                await self._commit_and_confirm(contested)
                 if self._owned:
                     self._watch.require_member()
 
@@ -391,24 +390,26 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         for partition in list(self._owned.values()):
             await self._lanes.perform(partition.overdue(utc_now(), time.monotonic()))
 
-    async def _confirm(self) -> None:
-        """Where another process has begun a turn that ran here, go on if the group takes our commits.
+    def _contested(self) -> frozenset[int]:
+        """Partitions in which another process has begun what is here; a restore may bring its outcome."""
+        return frozenset(n for n, partition in self._owned.items() if partition.contested and n not in self._restoring)
+
+    # --- commits -----------------------------------------------------------------------------------------------------
+
+    async def _commit_and_confirm(self, contested: frozenset[int]) -> None:
+        """Commit; where partitions are contested, go on if the group takes that.
 
         One that is cut off from its group alone would outbid its successor at every turn otherwise, and be outbid.
         """
-        now = time.monotonic()
-        contested = [p for number, p in self._owned.items() if p.contested and number not in self._restoring]
-        if not contested or now < self._confirm_at:
-            return
-        self._confirm_at = now + _CONFIRM_SECONDS
-        generation = self._generation
-        self._committed.clear()
+        self._asked_for = contested
+        if contested:
+            self._committed.clear()
+        generation, partitions = self._generation, [self._owned[number] for number in contested]
         if await self._commit():
-            for partition in contested:
+            self._asked_for = frozenset()
+            for partition in partitions:
                 if self._has(partition, generation):
                     await self._lanes.perform(partition.confirmed())
-
-    # --- commits -----------------------------------------------------------------------------------------------------
 
     async def _commit(self) -> bool:
         """Commit what is finished, if that moved; True when the group took that. What fails is repeated next time."""

@@ -255,33 +255,69 @@ def test_a_later_attempt_in_the_log_restarts_a_turn_once_the_group_has_confirmed
     assert isinstance(owner.request(requested("3", "c"))[0], Run)
 
 
-def test_a_turn_that_its_next_owner_decides_meanwhile_does_not_begin_again() -> None:
+def test_a_contested_owner_tells_nobody_how_turns_wait_and_begins_none_that_was_decided_meanwhile() -> None:
     owner = Owner(generation=5)
-    first, second = requested("1"), requested("2")
-    owner.request(first)
-    owner.request(second)
+    first, second, third = (requested(str(n)) for n in (1, 2, 3))
+    for request in (first, second, third):
+        owner.request(request)
     owner.start(first, attempt=6)
-    [end, queued_or_nothing] = [*owner.reply(replied(first, attempt=6)), None][:2]
+    [end] = owner.reply(replied(first, attempt=6))
     assert isinstance(end, End)
-    assert not isinstance(queued_or_nothing, Run)
     [run] = owner.partition.confirmed()
     assert run.turn.turn_id == second.turn_id
 
 
+def test_an_attempt_at_a_waiting_turn_contests_it_too_even_one_of_the_number_that_was_planned() -> None:
+    """Two owners may have come and gone: what runs would be shown as a part of the other's text."""
+    owner = Owner(generation=5)
+    owner.request(requested("1"))
+    waiting = requested("2")
+    owner.request(waiting)
+    assert owner.start(waiting, attempt=4) == []
+    assert not owner.partition.contested
+    owner.start(waiting, attempt=5)
+    assert owner.partition.contested
+    assert owner.partition.turns[waiting.turn_id].attempt == 6
+    owner.reply(replied(requested("1")))
+    [run] = owner.partition.confirmed()
+    assert (run.turn.turn_id, run.turn.attempt, run.turn.taken_over) == (waiting.turn_id, 6, True)
+
+
+def test_a_turn_that_is_stopped_while_it_is_contested_is_decided_by_its_owner() -> None:
+    """The other may have text of it, and keeps that."""
+    owner, request = Owner(generation=5), requested("1")
+    owner.request(request)
+    owner.start(request, attempt=6)
+    assert owner.cancel(request) == []
+    [decide] = owner.partition.confirmed()
+    assert isinstance(decide, Decide)
+    assert decide.problem is None
+    assert owner.partition.confirmed() == []
+
+
 def test_two_that_take_themselves_for_the_owner_do_not_outbid_each_other() -> None:
     """One is cut off from its group alone: it reads, and writes, and learns late that the other has its partition."""
+    former, latter = Owner(generation=1), Owner(generation=2)
+    requests = [requested("1"), requested("2")]
     log: list[tuple[ChatRequested, int]] = []
-    former, latter, request = Owner(generation=1), Owner(generation=2), requested("1")
-    log += [(request, run.turn.attempt) for run in former.request(request)]
+
+    def ran(actions: list[Any]) -> None:
+        log.extend((action.turn.request, action.turn.attempt) for action in actions if isinstance(action, Run))
+
+    for request in requests:
+        ran(former.request(request))
     latter.start(*log[0])
-    log += [(request, run.turn.attempt) for run in latter.request(request)]
+    for request in requests:
+        ran(latter.request(request))
+    ran(latter.reply(replied(requests[0], attempt=2)))
     read = {former: 0, latter: 1}
     for _ in range(10):
         for owner in (former, latter):
             for event in log[read[owner] :]:
-                log += [(request, action.turn.attempt) for action in owner.start(*event) if isinstance(action, Run)]
+                ran(owner.start(*event))
                 read[owner] += 1
-    assert log == [(request, 1), (request, 2)]
+    ran(former.reply(replied(requests[0], attempt=2)))
+    assert log == [(requests[0], 1), (requests[0], 2), (requests[1], 2)]
 
 
 def _handed_over(seconds: float = 20.0) -> tuple[Owner, ChatRequested]:

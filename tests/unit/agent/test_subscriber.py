@@ -182,7 +182,7 @@ async def test_a_contested_partition_goes_on_when_the_group_takes_its_commit_and
     subscriber: Subscriber, partition: OwnedPartition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    is_member, clock = False, 100.0
+    is_member = False
 
     async def perform(actions: list[Any]) -> None:
         begun.extend(action.turn.turn_id for action in actions if isinstance(action, Run))
@@ -192,27 +192,26 @@ async def test_a_contested_partition_goes_on_when_the_group_takes_its_commit_and
         if not is_member:
             raise KafkaError("another generation")
 
-    async def confirm(*, after: float) -> list[str]:
-        nonlocal clock
-        clock += after
+    async def ask() -> list[str]:
         begun.clear()
-        await subscriber._confirm()
+        await subscriber._commit_and_confirm(subscriber._contested())
         return list(begun)
 
     subscriber._consumer = Consumer(fetched_end=9, end=9)
     monkeypatch.setattr(subscriber._lanes, "perform", perform)
     monkeypatch.setattr(subscriber_module, "commit", commit)
-    monkeypatch.setattr(subscriber_module.time, "monotonic", lambda: clock)
     request = requested("1")
     await subscriber._lanes.perform(partition.requested(8, request))
     assert begun == [request.turn_id]
-    assert await confirm(after=2) == [], "nothing is contested"
+    assert await ask() == [], "nothing is contested"
     partition.attempt_started(0, started(request, 99), 0.0)
-    assert await confirm(after=2) == []
-    is_member = True
-    assert await confirm(after=0.5) == [], "the group is not asked again and again"
     subscriber._restoring = {0}
-    assert await confirm(after=2) == [], "a restore may bring its outcome"
+    assert not subscriber._contested(), "a restore may bring its outcome"
     subscriber._restoring = set()
-    assert await confirm(after=2) == [request.turn_id]
-    assert await confirm(after=2) == []
+    assert await ask() == []
+    assert not subscriber._contested() - subscriber._asked_for, "then with the regular commits"
+    is_member = True
+    assert await ask() == [request.turn_id]
+    assert await ask() == []
+    partition.attempt_started(1, started(request, 199), 0.0)
+    assert subscriber._contested() - subscriber._asked_for, "at once, the next time"
