@@ -47,6 +47,14 @@ class Abandon:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """A retry of a decided turn: send its end frame to where `request` waits. Nothing has changed by it."""
+
+    request: ChatRequested
+    outcome: ChatReplied
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The log decided: send the end frame to where `request` waits. `again`: it was decided before this record came."""
 
@@ -72,4 +80,4 @@ class Refuse:
     problem: Problem
 
 
-Action = Run | Queued | Decide | Stop | Abandon | End | Attach | Refuse
+Action = Run | Queued | Decide | Stop | Abandon | End | Attach | Refuse | Repeat

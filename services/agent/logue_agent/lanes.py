@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 
 from logue_agent import metrics
-from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Run, Stop
+from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Repeat, Run, Stop
 from logue_agent.context import ContextCache
 from logue_agent.frame_writer import FrameWriter, send_frame
 from logue_agent.outcomes import Progress, outcome_of
@@ -17,7 +17,7 @@ from logue_agent.runner import Runner
 from logue_agent.turn import Turn, TurnState
 from logue_common.clock import Clock
 from logue_common.errors import problem
-from logue_common.events import ChatRequested
+from logue_common.events import ChatReplied, ChatRequested
 from logue_common.frames import ATTACH, REFUSED, FrameHeader, end_frame, failed_body, sse_data
 from logue_common.producer import Producer
 from logue_common.tracing import exemplar_of
@@ -59,10 +59,10 @@ class Lanes:
                 case End(request, outcome):
                     _count(action)
                     self._cache.decided(request, outcome)
-                    kind, value = end_frame(outcome)
-                    await send_frame(
-                        self._frames, request, FrameHeader(request.user_id, outcome.attempt, outcome.n, kind), value
-                    )
+                    await self._end(request, outcome)
+                case Repeat(request, outcome):  # not to the cache: later turns have followed this one
+                    metrics.REPEATED.inc()
+                    await self._end(request, outcome)
                 case Attach(request, live):
                     metrics.REPEATED.inc()
                     value = sse_data({} if live is None else {"partition": live.partition, "offset": live.offset})
@@ -104,7 +104,7 @@ class Lanes:
         ]
         told = await asyncio.gather(*(self._runner.goes_on(turn, finishes_by) for turn in going_on))
         if not all(told):
-            await self._tell_given_up(going_on)
+            await self._tell_given_up([turn for turn in going_on if turn.state is not TurnState.WAITING])
             return False
         self.abandon([turn for turn in self._tasks if turn not in going_on])
         return True
@@ -147,6 +147,11 @@ class Lanes:
             turn, Progress(), "failed" if failure else "cancelled", self._clock(), error=cause if failure else None
         )
         self._start(turn, self._runner.propose(turn, outcome))
+
+    async def _end(self, request: ChatRequested, outcome: ChatReplied) -> None:
+        kind, value = end_frame(outcome)
+        header = FrameHeader(request.user_id, outcome.attempt, outcome.n, kind)
+        await send_frame(self._frames, request, header, value)
 
     async def _answer(self, request: ChatRequested, kind: str, value: bytes) -> None:
         header = FrameHeader(request.user_id, 0, 0, kind, request.reply_to.request_id)

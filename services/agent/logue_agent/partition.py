@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Run, Stop
+from logue_agent.actions import Abandon, Action, Attach, Decide, End, Queued, Refuse, Repeat, Run, Stop
 from logue_agent.prefix import FinishedPrefix, Positions
 from logue_agent.turn import Turn, TurnState
 from logue_agent.unmatched import Unmatched
@@ -60,6 +60,8 @@ class OwnedPartition:
         self.mismatched = False
         #: Another process has begun a turn that is here: nothing begins until the group has confirmed us.
         self.contested = False
+        #: What was to be decided while it was contested.
+        self._postponed: list[Decide] = []
         self._next_attempt = next_attempt
         self._lanes: dict[str, deque[Turn]] = {}
         self._unmatched = Unmatched()
@@ -156,7 +158,8 @@ class OwnedPartition:
         latest_of_ours = turn.attempt if ran else turn.attempt - 1
         if event.attempt <= latest_of_ours or turn.state is TurnState.DECIDING or turn.cancel_requested:
             return []
-        turn.attempt, turn.n, turn.taken_over = self._next_attempt(event.attempt), 0, True
+        turn.attempt, turn.n, turn.taken_over, turn.begun = self._next_attempt(event.attempt), 0, True, False
+        turn.finishes_by, turn.held_since = event.finishes_by, None
         turn.state = TurnState.WAITING
         self.contested = True
         return [Abandon(turn)] if ran else []
@@ -167,8 +170,10 @@ class OwnedPartition:
         stopped = [turn for turn in self.turns.values() if turn.cancel_requested and turn.state is TurnState.WAITING]
         for turn in stopped:
             turn.state = TurnState.DECIDING
+        postponed = [decide for decide in self._postponed if decide.turn.turn_id in self.turns]
+        self._postponed.clear()
         starts = [action for conversation_id in list(self._lanes) for action in self._start_head(conversation_id)]
-        return [*(Decide(turn, None) for turn in stopped), *starts]
+        return [*postponed, *(Decide(turn, None) for turn in stopped), *starts]
 
     def replied(self, offset: int, outcome: ChatReplied, now: float) -> list[Action]:
         """A chat.replied record. The first of a turn decides, whoever wrote it; later ones are ignored."""
@@ -230,13 +235,16 @@ class OwnedPartition:
             # It never waits: beside the lane, so that its outcome need not wait for the turns before it.
             self._drop_empty_lane(request.conversation_id)
             turn.state = TurnState.DECIDING
+            if self.contested:  # by a lane that may be an old one
+                self._postponed.append(Decide(turn, refusal))
+                return []
             return [Decide(turn, refusal)]
         if request.on_busy == "interrupt":
             actions += [action for other in list(lane) for action in self._cancel(other)]
         lane.append(turn)
         if lane[0] is turn:
             return [*actions, *self._start_head(request.conversation_id)]
-        return [*actions, Queued(turn, self._position(turn))]
+        return actions if self.contested else [*actions, Queued(turn, self._position(turn))]
 
     def _start_head(self, conversation_id: str) -> list[Action]:
         lane = self._lanes.get(conversation_id)
@@ -251,8 +259,8 @@ class OwnedPartition:
         turn.cancel_requested = True
         if turn.state is TurnState.RUNNING:
             return [Stop(turn)]
-        if self.contested and turn.taken_over:
-            return []  # if another has it, that one knows its text
+        if self.contested:
+            return []  # if another has it, that one knows its text; `confirmed` decides it otherwise
         turn.state = TurnState.DECIDING
         return [Decide(turn, None)]
 
@@ -294,7 +302,7 @@ class OwnedPartition:
             return [Refuse(request, problem("idempotency_mismatch", detail))]
         if turn is not None:
             return [Attach(request, live=turn.request.reply_to)]
-        return [Attach(request, live=None)] if known.outcome is None else [End(request, known.outcome, again=True)]
+        return [Attach(request, live=None)] if known.outcome is None else [Repeat(request, known.outcome)]
 
     def _remember(self, request: ChatRequested, outcome: ChatReplied) -> None:
         keyed = request.fingerprint is not None  # nobody can ask for another one again

@@ -94,7 +94,8 @@ class Runner:
             outcome = await self._answer(turn, writer, progress)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not turn.cancel_requested or task is None:
+            is_stopped = turn.cancel_requested and turn.attempt == attempt[1]  # else another's attempt came before that
+            if not is_stopped or task is None:
                 metrics.ABANDONED.inc()
                 raise
             task.uncancel()

@@ -28,6 +28,7 @@ from logue_agent.partition import SIDE_TOPICS, OwnedPartition
 from logue_agent.positions import start_positions
 from logue_agent.records import accept, pass_over
 from logue_agent.settings import AgentSettings
+from logue_agent.turn import TurnState
 from logue_common.clock import utc_now
 from logue_common.consumer import CommitWatch, commit, show_lag, stop_consumer, tune_fetches
 from logue_common.dead_letters import DeadLetters
@@ -242,7 +243,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
     def _let_go(self, numbers: set[int]) -> None:
         for number in numbers:
             partition = self._owned.pop(number)
-            self._latest_attempt = max(self._latest_attempt, *(turn.attempt for turn in partition.turns.values()), 0)
+            # Those of turns that only waited were shown to nobody, or are in the log.
+            begun = [turn.attempt for turn in partition.turns.values() if turn.n or turn.state is not TurnState.WAITING]
+            self._latest_attempt = max(self._latest_attempt, *begun, 0)
             if not self._handed_over:
                 self._lanes.abandon(list(partition.turns.values()))
             self._cache.drop_partition(number)
@@ -282,7 +285,8 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             if since > _COMMIT_SECONDS or contested - self._asked_for:
                 committed_at = time.monotonic()
                 await self._notice_caught_up(consumer)
-                if since < _FROZEN_SECONDS and not self._restoring:  # else the log may have news that were not read
+                # Else the log may have news that were not read.
+                if _COMMIT_SECONDS < since < _FROZEN_SECONDS and not self._restoring:
                     await self._begin_overdue()
                 await self._commit_and_confirm(contested)
                 if self._owned:
@@ -405,7 +409,9 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         if contested:
             self._committed.clear()
         generation, partitions = self._generation, [self._owned[number] for number in contested]
-        if await self._commit():
+        # A commit speaks for the generation that was joined last, which may not have given its partitions out yet.
+        is_current = self._consumer is not None and self._consumer._coordinator.generation == generation  # noqa: SLF001
+        if await self._commit() and is_current:
             self._asked_for = frozenset()
             for partition in partitions:
                 if self._has(partition, generation):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
-from tests.unit.agent.events import NOW, requested
+from tests.unit.agent.events import NOW, replied, requested
+from tests.unit.agent.test_frame_writer import Kafka
 
+from logue_agent.actions import End, Repeat
+from logue_agent.context import ContextCache
 from logue_agent.lanes import Lanes
 from logue_agent.turn import Turn, TurnState
+from logue_common.producer import Producer
 
 LATER = NOW + timedelta(seconds=20)
 
@@ -64,3 +68,20 @@ async def test_a_turn_that_was_let_go_while_its_actions_waited_does_not_begin() 
     leaving.lanes._start(turn, asyncio.sleep(60))
     assert "late" not in leaving.at_work
     await leaving.lanes.give_up()
+
+
+async def test_a_retry_of_an_earlier_turn_does_not_make_it_the_latest() -> None:
+    """The next turn would not see those that came after it."""
+    frames, cache = Kafka(), ContextCache(10_000)
+    runner: Any = None
+    lanes = Lanes(runner, cast("Producer", frames), cache, lambda: NOW)
+    cache.put(requested("1").conversation_id, "user-1", 0, ends_in_leaf=True)
+    first, second = requested("1"), requested("2")
+    outcome = replied(first)
+    await lanes.perform([End(first, outcome), End(second, replied(second, parent_id=first.reply_message_id))])
+    entry = cache.get(first.conversation_id)
+    assert entry is not None
+    assert entry.leaf == second.reply_message_id
+    await lanes.perform([Repeat(first, outcome)])
+    assert entry.leaf == second.reply_message_id
+    assert len(frames.asked) == 3, "the retry gets its end"

@@ -6,7 +6,7 @@ from typing import Any
 from tests.unit.agent.events import NOW, cancelled, conversation, replied, requested, started
 
 from logue_agent import partition
-from logue_agent.actions import Abandon, Attach, Decide, End, Queued, Refuse, Run, Stop
+from logue_agent.actions import Abandon, Attach, Decide, End, Queued, Refuse, Repeat, Run, Stop
 from logue_agent.partition import MAX_HOLD_SECONDS, MAX_WAITING, OwnedPartition
 from logue_agent.turn import TurnState
 from logue_agent.unmatched import GRACE_SECONDS
@@ -204,9 +204,10 @@ def test_a_retry_of_a_decided_turn_gets_the_same_outcome() -> None:
     owner.request(request)
     owner.reply(replied(request, "the answer"))
     again = requested("1", fingerprint="f", reply_to=ReplyTo(partition=3, offset=8, request_id="other"))
-    [end] = owner.request(again)
-    assert end.request is again
-    assert end.outcome.message.content == "the answer"
+    [repeat] = owner.request(again)
+    assert isinstance(repeat, Repeat)
+    assert repeat.request is again
+    assert repeat.outcome.message.content == "the answer"
 
 
 def test_another_body_under_the_same_key_is_refused_and_never_runs() -> None:
@@ -293,6 +294,33 @@ def test_a_turn_that_is_stopped_while_it_is_contested_is_decided_by_its_owner() 
     assert isinstance(decide, Decide)
     assert decide.problem is None
     assert owner.partition.confirmed() == []
+
+
+def test_what_would_be_refused_by_a_contested_lane_is_decided_by_its_owner() -> None:
+    """The lane may be an old one: the other has answered what it still waits for."""
+    owner, first, second = Owner(generation=5), requested("1"), requested("2", on_busy="reject")
+    owner.request(first)
+    owner.start(first, attempt=6)
+    assert owner.request(second) == []
+    assert owner.request(requested("3")) == [], "nor is anybody told how long it waits"
+    decide, run = owner.partition.confirmed()
+    assert (decide.turn.turn_id, decide.problem.code) == (second.turn_id, "conversation_busy")
+    assert (run.turn.turn_id, run.turn.attempt) == (first.turn_id, 7)
+
+    owner.start(first, attempt=8)
+    owner.request(requested("4", on_busy="reject"))
+    owner.reply(replied(requested("4"), attempt=8))
+    assert [type(action) for action in owner.partition.confirmed()] == [Run], "the other has answered it"
+
+
+def test_an_attempt_that_its_owner_finishes_after_it_left_is_waited_for_also_when_it_came_in_between() -> None:
+    owner, request = Owner(generation=5), requested("1")
+    owner.request(request)
+    owner.start(request, attempt=6, finishes_by=NOW + timedelta(seconds=20))
+    assert owner.partition.confirmed() == []
+    assert owner.partition.overdue(NOW + timedelta(seconds=19), 0.0) == []
+    [run] = owner.partition.overdue(NOW + timedelta(seconds=20), 0.0)
+    assert run.turn.attempt == 7
 
 
 def test_two_that_take_themselves_for_the_owner_do_not_outbid_each_other() -> None:

@@ -35,6 +35,7 @@ class Consumer:
 
     def __init__(self, *, fetched_end: int, end: int) -> None:
         self._fetched_end = fetched_end
+        self._coordinator = SimpleNamespace(generation=1)
         self._end = end
 
     def assignment(self) -> set[TopicPartition]:
@@ -211,7 +212,23 @@ async def test_a_contested_partition_goes_on_when_the_group_takes_its_commit_and
     assert await ask() == []
     assert not subscriber._contested() - subscriber._asked_for, "then with the regular commits"
     is_member = True
+    subscriber._consumer._coordinator.generation = 2
+    assert await ask() == [], "the group has not given its partitions out yet"
+    subscriber._consumer._coordinator.generation = 1
     assert await ask() == [request.turn_id]
     assert await ask() == []
     partition.attempt_started(1, started(request, 199), 0.0)
     assert subscriber._contested() - subscriber._asked_for, "at once, the next time"
+
+
+def test_attempts_that_were_only_planned_are_not_counted_as_begun(subscriber: Subscriber) -> None:
+    """Else this process would be ahead of its generation, and the next owner would number its frames alike."""
+    subscriber._generation = 5
+    partition = OwnedPartition(0, 0, dict.fromkeys(SIDE_TOPICS, 0), subscriber._next_attempt)
+    subscriber._owned[0] = partition
+    partition.requested(0, requested("1"))
+    partition.attempt_started(0, started(requested("1"), 6), 0.0)
+    assert [turn.attempt for turn in partition.turns.values()] == [7]
+    subscriber._let_go({0})
+    subscriber._generation = 7
+    assert subscriber._next_attempt(0) == 7
