@@ -48,7 +48,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     structlog.configure(
         # Not through the standard library, which takes three times as long for a line (27 µs, 8 this way).
         processors=[*shared, text] if is_terminal else [*shared, structlog.stdlib.add_logger_name, _json],
-        logger_factory=(structlog.PrintLoggerFactory(sys.stderr) if is_terminal else _lines),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr) if is_terminal else _Lines,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
@@ -61,7 +61,7 @@ class _Lines(structlog.BytesLogger):
     Standard-library loggers write to the same buffer, so the order is kept. The interpreter writes what is left.
     """
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None = None) -> None:
         super().__init__(sys.stderr.buffer, name=name)
         #: The loop that will write what is in the buffer.
         self._due_in: asyncio.AbstractEventLoop | None = None
@@ -84,10 +84,6 @@ class _Lines(structlog.BytesLogger):
     def _write_out(self) -> None:
         self._due_in = None
         self._flush()
-
-
-def _lines(name: str | None = None, *_: Any) -> _Lines:
-    return _Lines(name)
 
 
 class _Seldom(logging.Filter):

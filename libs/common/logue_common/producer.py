@@ -137,7 +137,7 @@ class Producer:
         """Let what was enqueued be written before the caller goes on, unless an earlier request is under way.
 
         For what somebody waits for, when the caller has more to do than to wait: aiokafka's sender only writes when
-        others let it (test_producer.py counts how often).
+        others let it, so often (test_producer.py holds it to that).
         """
         for _ in range(_ROUNDS_OF_A_SEND):
             await asyncio.sleep(0)

@@ -1,7 +1,4 @@
-"""Produce requests encoded in one go. aiokafka walks its schema for every field: 8 of the 12 µs that one takes.
-
-Of a first text, whose code has left the processor's caches, that was a quarter of a millisecond (docs/bench).
-"""
+"""Produce requests encoded in one go: 6 µs for one, 12 when aiokafka walks its schema for every field."""
 
 from __future__ import annotations
 

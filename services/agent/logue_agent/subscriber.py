@@ -281,14 +281,13 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             self._progress.set()
             self._adapt_to_load()
             since = time.monotonic() - committed_at
-            contested = self._contested()
-            if since > _COMMIT_SECONDS or contested - self._asked_for:
+            if since > _COMMIT_SECONDS or self._contested() - self._asked_for:
                 committed_at = time.monotonic()
                 await self._notice_caught_up(consumer)
                 # Else the log may have news that were not read.
                 if _COMMIT_SECONDS < since < _FROZEN_SECONDS and not self._restoring:
                     await self._begin_overdue()
-                await self._commit_and_confirm(contested)
+                await self._commit_and_confirm()
                 if self._owned:
                     self._watch.require_member()
 
@@ -400,12 +399,12 @@ class Subscriber(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     # --- commits -----------------------------------------------------------------------------------------------------
 
-    async def _commit_and_confirm(self, contested: frozenset[int]) -> None:
+    async def _commit_and_confirm(self) -> None:
         """Commit; where partitions are contested, go on if the group takes that.
 
         One that is cut off from its group alone would outbid its successor at every turn otherwise, and be outbid.
         """
-        self._asked_for = contested
+        contested = self._asked_for = self._contested()
         if contested:
             self._committed.clear()
         generation, partitions = self._generation, [self._owned[number] for number in contested]

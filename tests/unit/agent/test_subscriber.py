@@ -195,7 +195,7 @@ async def test_a_contested_partition_goes_on_when_the_group_takes_its_commit_and
 
     async def ask() -> list[str]:
         begun.clear()
-        await subscriber._commit_and_confirm(subscriber._contested())
+        await subscriber._commit_and_confirm()
         return list(begun)
 
     subscriber._consumer = Consumer(fetched_end=9, end=9)
