@@ -7,7 +7,6 @@ W3C `traceparent`.
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import orjson
@@ -187,30 +186,19 @@ def decode(model: type[E], value: bytes | None) -> E:
 def event_headers(event: Event, *, source: str, at: datetime, traceparent: str | None = None) -> Headers:
     """CloudEvents attributes, correlation id and trace context of `event`. `source` is the service's name."""
     correlation_id = getattr(event, "turn_id", None) or event.conversation_id
-    version, kind, origin, content = _fixed_headers(event.event_type, source)
     headers: Headers = [
-        version,
+        ("ce_specversion", b"1.0"),
         ("ce_id", new_id().encode()),
-        kind,
-        origin,
+        ("ce_type", event.event_type.encode()),
+        ("ce_source", f"/logue/{source}".encode()),
         ("ce_time", at.isoformat().encode()),
         ("ce_subject", event.conversation_id.encode()),
         ("correlation_id", correlation_id.encode()),
-        content,
+        ("content-type", b"application/json"),
     ]
     if traceparent is not None:
         headers.append(("traceparent", traceparent.encode()))
     return headers
-
-
-@cache
-def _fixed_headers(event_type: str, source: str) -> Headers:
-    return [
-        ("ce_specversion", b"1.0"),
-        ("ce_type", event_type.encode()),
-        ("ce_source", f"/logue/{source}".encode()),
-        ("content-type", b"application/json"),
-    ]
 
 
 def legible_ids(value: bytes | None) -> dict[str, str] | None:

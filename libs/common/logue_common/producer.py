@@ -20,7 +20,6 @@ from aiokafka.structs import RecordMetadata
 from logue_common.abandon import abandon
 from logue_common.errors import LogueError
 from logue_common.events import Headers
-from logue_common.quick_requests import use_quick_requests
 from logue_common.topics import MAX_RECORD_BYTES, partition_of
 
 #: Between attempts to reach the brokers.
@@ -33,8 +32,6 @@ _ROUNDS_OF_A_SEND = 3
 _FLUSH_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
-
-use_quick_requests()
 
 
 class NotSentError(LogueError):

@@ -145,13 +145,13 @@ class Projection:
             # One idempotency key, two conversations: the turn is where it was first.
             self.ignored["other_conversation"] += 1
             return
-        # By their very types: asking Pydantic's classes whether something is theirs took 3 % of storing it.
-        if type(event) is ChatRequested:
-            self._requested(record, event, turn, conversation)
-        elif type(event) is AttemptStarted:
-            self._attempted(event, turn)
-        elif type(event) is ChatReplied:
-            self._replied(event, turn, conversation)
+        match event:
+            case ChatRequested():
+                self._requested(record, event, turn, conversation)
+            case AttemptStarted():
+                self._attempted(event, turn)
+            case ChatReplied():
+                self._replied(event, turn, conversation)
 
     def _requested(self, record: Logged, event: ChatRequested, turn: TurnRow, conversation: ConversationRow) -> None:
         if turn.sequence is not None:

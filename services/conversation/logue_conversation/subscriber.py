@@ -349,7 +349,7 @@ def _report(decoded: Decoded) -> None:
         delay = max(0.0, now - record.timestamp / 1000)
         metrics.PERSISTENCE_DELAY_SECONDS.observe(delay, exemplars.get(id(logged)))
         event = logged.event
-        if type(event) is ChatReplied:
+        if isinstance(event, ChatReplied):
             _log.info(
                 "outcome_stored",
                 correlation_id=event.turn_id,

@@ -26,38 +26,6 @@ except ValueError:
 logging.getLogger("aiokafka").error("cannot connect to %s", "a broker")
 """
 
-_IN_A_LOOP = """
-import asyncio, io, sys
-import structlog
-from logue_common.logs import configure_logging
-
-class File(io.RawIOBase):
-    written = []
-    def writable(self):
-        return True
-    def write(self, data):
-        self.written.append(bytes(data))
-        return len(data)
-
-errors, sys.stderr = sys.stderr, io.TextIOWrapper(io.BufferedWriter(File()))
-configure_logging("agent")
-log = structlog.get_logger()
-
-async def main():
-    log.info("one")
-    log.warning("two")
-    assert not File.written
-    await asyncio.sleep(0)
-    assert [data.count(b"\\n") for data in File.written] == [2]
-    log.info("three")
-    await asyncio.sleep(0)
-    log.error("last")
-
-asyncio.run(main())
-log.info("without a loop")
-assert [data.count(b"\\n") for data in File.written] == [2, 1, 1, 1], File.written
-"""
-
 
 def lines(level: str) -> list[dict[str, Any]]:
     program = [sys.executable, "-c", _PROGRAM.format(level=level)]
@@ -89,11 +57,6 @@ def test_every_line_is_json_whoever_wrote_it() -> None:
 
 def test_the_level_is_the_least_that_is_written() -> None:
     assert [line["level"] for line in lines("ERROR")] == ["error", "error"]
-
-
-def test_lines_of_one_round_of_the_loop_are_written_together_and_none_is_kept_back() -> None:
-    done = subprocess.run([sys.executable, "-c", _IN_A_LOOP], check=False, capture_output=True, timeout=30)
-    assert (done.returncode, done.stdout) == (0, b"")
 
 
 def test_what_a_library_says_again_and_again_is_seldom_told() -> None:
