@@ -29,7 +29,7 @@ _HEADER = "traceparent"
 
 
 class _Tracer:
-    """OpenTelemetry's, at next to no cost while nothing is traced: its own spans that record nothing take 5 µs each."""
+    """OpenTelemetry's; while nothing is traced a span takes 1.4 µs, and 4.7 by itself."""
 
     def __init__(self) -> None:
         self._tracer = trace.get_tracer("logue")
